@@ -1,0 +1,42 @@
+# Two commands do it all on a fresh machine: `make demo` and `make test`.
+PYTHON  ?= python3
+VENV    ?= .venv
+BIN     := $(VENV)/bin
+DEMO    ?= demo
+STAMP   := $(VENV)/.installed
+# torch reads this before it starts threads; two jobs that fight over two cores are slower than one
+JOBS    ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench system-deps clean
+
+help:            ## what can be made
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+$(STAMP): pyproject.toml constraints.txt
+	@echo "Installing into $(VENV) (a minute or two; torch is large) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]' 2> $(VENV)/pip.log \
+	  || { cat $(VENV)/pip.log; exit 1; }
+	@touch $@
+
+demo: $(STAMP)   ## the whole road on synthetic films, in minutes
+	@$(BIN)/python -m carina demo --out $(DEMO)
+
+test: $(STAMP)   ## all tests
+	$(BIN)/python -m pytest -n $(JOBS)
+
+lint: $(STAMP)   ## format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP)  ## measure on real films (CARINA_REAL_DATA=FOLDER) and write docs/results.md
+	$(BIN)/python benchmarks/real.py
+
+system-deps:     ## programs that integration tests use (Debian; needs root)
+	./.ci/system-deps
+
+clean:           ## remove what the other targets made
+	rm -rf $(VENV) $(DEMO) .pytest_cache .ruff_cache .mypy_cache .import_linter_cache build dist

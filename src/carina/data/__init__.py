@@ -1,0 +1,1 @@
+"""Many folders in, one catalogue out."""

@@ -1,0 +1,161 @@
+"""Every exception Carina raises on purpose, and nothing else.
+
+    CarinaError
+    ├── ImageError            one file cannot be used as a film
+    │   ├── NotAnImage            its content is no image format we read
+    │   ├── UnreadableImage       it claims a format, and its content contradicts the claim
+    │   ├── TruncatedImage        its pixel stream ends early: half of a film is not a film
+    │   ├── ImageTooLarge         more pixels (or inflated bytes) than are read
+    │   ├── MultiFrame            several frames: a cine or a volume, not a film
+    │   ├── NoPixels              a DICOM file without pixel data
+    │   └── UnsupportedImage      a valid file of a kind that is not read (codec, bit depth, kind of object)
+    ├── DataError             folders, labels, catalogue
+    │   ├── SourceError           a folder is not what it was said to be
+    │   ├── LabelError            a label map is wrong or does not cover the labels found
+    │   ├── SplitError            the data cannot carry the split asked for
+    │   ├── CatalogueError        a catalogue is missing, incomplete or damaged
+    │   └── CacheError            a prepared film cannot be had
+    ├── RecipeError           a recipe key is unknown, wrong or contradicts another
+    ├── WeightsError          weights do not fit the network they were meant for
+    ├── RunError              a run folder cannot be started, resumed or finished
+    ├── ExportError           the exported network is not the trained one
+    ├── BundleError           a bundle is missing, incomplete or does not match its manifest
+    ├── OutputError           a result cannot be written
+    └── MissingExtra          an optional part of Carina is not installed
+
+A message names the thing, what is wrong with it, and the cure, in one line:
+``IM0007.dcm: the JPEG stream ends early; fetch the file again from its source``.
+The command line prints ``CarinaError`` as one line and exits with 1; anything else is our bug and
+keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class CarinaError(Exception):
+    """Root of everything Carina raises on purpose."""
+
+
+class ImageError(CarinaError):
+    """One file cannot be used as a film.
+
+    ``name`` is the file as the user knows it, ``fault`` what is wrong, ``cure`` what a person can do.
+    ``code`` is stable and machine-readable; it stands in score tables and metrics.
+    """
+
+    code: ClassVar[str] = "image"
+
+    def __init__(self, name: object, fault: str, cure: str) -> None:
+        self.name, self.fault, self.cure = str(name), fault, cure
+        super().__init__(f"{self.name}: {fault}; {cure}")
+
+    def __reduce__(self) -> tuple[type[ImageError], tuple[str, str, str]]:
+        return type(self), (self.name, self.fault, self.cure)  # crosses process borders whole
+
+    @property
+    def reason(self) -> str:
+        """The message without the file's name: what a score table says beside the name."""
+        return f"{self.code}: {self.fault}; {self.cure}"
+
+
+class NotAnImage(ImageError):
+    """Its content is no image format we read."""
+
+    code = "not_an_image"
+
+
+class UnreadableImage(ImageError):
+    """It claims a format, and its content contradicts the claim."""
+
+    code = "unreadable"
+
+
+class TruncatedImage(ImageError):
+    """Its pixel stream ends early."""
+
+    code = "truncated"
+
+
+class ImageTooLarge(ImageError):
+    """More pixels, or more inflated bytes, than are read."""
+
+    code = "too_large"
+
+
+class MultiFrame(ImageError):
+    """Several frames: a cine or a volume, not a film."""
+
+    code = "multi_frame"
+
+
+class NoPixels(ImageError):
+    """A DICOM file without pixel data."""
+
+    code = "no_pixels"
+
+
+class UnsupportedImage(ImageError):
+    """A valid file of a kind that is not read."""
+
+    code = "unsupported"
+
+
+class DataError(CarinaError):
+    """Folders, labels, catalogue."""
+
+
+class SourceError(DataError):
+    """A folder is not what it was said to be."""
+
+
+class LabelError(DataError):
+    """A label map is wrong or does not cover the labels found."""
+
+
+class SplitError(DataError):
+    """The data cannot carry the split asked for."""
+
+
+class CatalogueError(DataError):
+    """A catalogue is missing, incomplete or damaged."""
+
+
+class CacheError(DataError):
+    """A prepared film cannot be had."""
+
+
+class RecipeError(CarinaError):
+    """A recipe key is unknown, wrong or contradicts another."""
+
+
+class WeightsError(CarinaError):
+    """Weights do not fit the network they were meant for."""
+
+
+class RunError(CarinaError):
+    """A run folder cannot be started, resumed or finished."""
+
+
+class ExportError(CarinaError):
+    """The exported network is not the trained one."""
+
+
+class BundleError(CarinaError):
+    """A bundle is missing, incomplete or does not match its manifest."""
+
+
+class OutputError(CarinaError):
+    """A result cannot be written."""
+
+
+class MissingExtra(CarinaError):
+    """An optional part of Carina is not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        self.what, self.extra = what, extra
+        super().__init__(f"{what} needs an optional part; install it with: pip install 'carina[{extra}]'")
+
+    def __reduce__(self) -> tuple[type[MissingExtra], tuple[str, str]]:
+        return type(self), (self.what, self.extra)

@@ -1,0 +1,1 @@
+"""Bundle and films in, predictions out: numpy and onnxruntime, never torch."""

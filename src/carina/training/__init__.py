@@ -1,0 +1,1 @@
+"""Catalogue in, bundle out: the only room that knows torch."""
