@@ -105,7 +105,7 @@ def _named(text: str) -> list[Path]:
 
 def _each(named: list[Path], skipped: Skipped) -> Iterator[Input | Refusal]:
     for path in named:
-        if path.is_dir():
+        if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where access is denied
             yield from _folder(path, skipped)
         else:
             yield from _file(path, skipped)
@@ -125,7 +125,7 @@ def _folder(folder: Path, skipped: Skipped) -> Iterator[Input | Refusal]:
         path, kind = here / name, _not_a_film(name)
         if kind is not None:
             skipped.kinds[kind] += 1
-        elif not path.is_dir():
+        elif not os.path.isdir(path):  # noqa: PTH112 - as in _each
             yield from _file(path, skipped)
         elif path.is_symlink():
             skipped.kinds["link to a folder"] += 1
