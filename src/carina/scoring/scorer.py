@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -75,7 +74,7 @@ class Scorer:
         if not fine.all():
             raise BundleError(
                 f"{self.bundle.root}: the network gives numbers that are not finite for "
-                f"{np.count_nonzero(~fine)} of {len(prepared)} films; train it again with a lower learning rate"
+                f"{np.count_nonzero(~fine)} of {len(prepared)} films; train it with a lower learning rate"
             )
         return outputs
 
