@@ -19,8 +19,9 @@ from PIL import Image, ImageDraw, ImageFont
 from carina.records import Prediction
 
 _SIDE = 448  # pixels of the film's longer way in the picture, at least
-_STRONGEST = 0.65  # opacity of the highest contribution: the film stays visible under it
-_MARGIN, _TITLE, _BAR = 12, 44, 14  # pixels
+_STRONGEST = 0.75  # opacity of the highest contribution: the film stays visible under it
+_MARGIN, _TITLE, _BAR, _FOOT = 12, 44, 16, 26  # pixels
+_NOTICE = "Where the network looked, not where disease is. Research use; not a medical device."
 _INK, _PAPER = (25, 25, 25), (255, 255, 255)
 
 # Dark red → orange → pale yellow. Lightness (CIE L*) rises evenly from 25 to 93, so equal steps of
@@ -60,9 +61,12 @@ def draw(prepared: NDArray[np.uint8], cam: NDArray[np.float32], title: str) -> I
     alpha = (share * _STRONGEST)[..., np.newaxis]
     gray = np.asarray(film, dtype=np.float32)[..., np.newaxis]
     blended = gray * (1 - alpha) + _colours()[(share * 255).astype(np.uint8)] * alpha
-    canvas = Image.new("RGB", (side + 2 * _MARGIN + 96, side + _TITLE + _MARGIN), _PAPER)
+    canvas = Image.new("RGB", (side + 2 * _MARGIN + 88, side + _TITLE + _FOOT), _PAPER)
     canvas.paste(Image.fromarray(blended.round().astype(np.uint8)), (_MARGIN, _TITLE))
     _write_title(canvas, title)
+    ImageDraw.Draw(canvas).text(
+        (_MARGIN, side + _TITLE + _FOOT // 2), _NOTICE, fill=_INK, font=_font(12), anchor="lm"
+    )
     _draw_bar(canvas, left=side + 2 * _MARGIN, height=side, top=top)
     return canvas
 
@@ -114,7 +118,7 @@ def _draw_bar(canvas: Image.Image, *, left: int, height: int, top: float) -> Non
     pen, small = ImageDraw.Draw(canvas), _font(13)
     share = np.linspace(1, 0, height, dtype=np.float32)[:, np.newaxis]
     alpha = share * _STRONGEST
-    column = 64 * (1 - alpha) + _colours()[(share[:, 0] * 255).astype(np.uint8)] * alpha
+    column = 90 * (1 - alpha) + _colours()[(share[:, 0] * 255).astype(np.uint8)] * alpha
     bar = np.repeat(column[:, np.newaxis], _BAR, axis=1).round().astype(np.uint8)
     canvas.paste(Image.fromarray(bar), (left, _TITLE))
     for part in (1.0, 0.75, 0.5, 0.25, 0.0):

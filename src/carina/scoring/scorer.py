@@ -175,7 +175,8 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     with np.errstate(invalid="ignore"):
         shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
         powers = np.exp(shifted)
-        return (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)
+        probabilities: NDArray[np.float32] = (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)
+    return probabilities
 
 
 def _session(bundle: Bundle) -> onnxruntime.InferenceSession:
@@ -227,5 +228,7 @@ def _joined(parts: list[Outputs]) -> Outputs:
 
 def _finite(outputs: Outputs) -> NDArray[np.bool_]:
     """(N,): every number of the film is finite."""
-    per_film = (outputs.logits, outputs.embedding, outputs.cam)
-    return np.logical_and.reduce([np.isfinite(a).reshape(len(a), -1).all(axis=1) for a in per_film])
+    fine = np.ones(len(outputs.logits), dtype=np.bool_)
+    for numbers in (outputs.logits, outputs.embedding, outputs.cam):
+        fine &= np.isfinite(numbers).all(axis=tuple(range(1, numbers.ndim)))
+    return fine

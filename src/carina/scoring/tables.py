@@ -184,7 +184,7 @@ _WRITERS: dict[str, Callable[[Path, Sequence[str]], _Writer]] = {
 
 
 def harmless(cell: str) -> str:
-    """A text cell that no spreadsheet takes for a formula: a leading apostrophe where one might (CWE-1236)."""
+    """A text cell that no spreadsheet takes for a formula: with an apostrophe where one might (CWE-1236)."""
     return f"'{cell}" if cell.lstrip(" \u00a0\ufeff").startswith(_RISKY) else cell
 
 
