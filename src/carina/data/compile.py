@@ -1,0 +1,241 @@
+"""Many folders in, one catalogue out.
+
+The road: the readers list films → the label map gives each a class → every film is read once, in
+parallel, for its facts and its descriptor → exact copies are merged → near copies are grouped →
+groups with different labels are left out → the split → the catalogue, manifest last. Whatever a step
+leaves out stands in ``dropped.csv`` with its reason.
+"""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from carina.data import catalogue
+from carina.data.admission import Admission
+from carina.data.copies import Copies, Film, merge
+from carina.data.labels import LabelMap
+from carina.data.listing import Dropped, Folder, Listed, Tell, list_films, name_folders
+from carina.data.reading import Look, look_at_all
+from carina.data.report import CompileReport
+from carina.data.splits import SIDES, SplitRow, assign
+from carina.errors import LabelError, SourceError
+from carina.records import Progress
+from carina.taxonomy import healthy_among, ordered
+
+
+def compile(  # noqa: A001
+    sources: Mapping[str, Path] | Sequence[Path],
+    out: Path,
+    *,
+    labels: Path | None = None,
+    valid: float = 0.15,
+    test: float = 0.15,
+    seed: int = 0,
+    split: Literal["patient", "image"] = "patient",
+    views: Literal["frontal", "all"] = "frontal",
+    min_age: float | None = None,
+    conflicts: Literal["leave_out", "keep"] = "leave_out",
+    healthy: Sequence[str] | None = None,
+    workers: int | None = None,
+    progress: Tell = None,
+) -> CompileReport:
+    """Compile ``sources`` into a catalogue in the folder ``out``; an older catalogue there is replaced.
+
+    A source's name that is a reader's (``nih``) demands that reader; under any other name, or none,
+    the layout is recognised. ``min_age`` (years) leaves out children where age is known. ``healthy``
+    names the classes that mean "nothing found"; without it they are told by their names.
+    ``split="image"`` deals single films at random, patients and copies torn apart, as the original
+    report did; for comparison only. ``workers=0`` reads in this process.
+
+    The same folders, options and seed give the same ``catalogue.parquet``, byte for byte.
+
+    Raises SourceError, LabelError, SplitError, CatalogueError.
+    """
+    began = time.monotonic()
+    out = Path(out)
+    catalogue.check_may_write(out)
+    label_map = LabelMap.load(labels)
+    folders = name_folders(sources)
+    label_map.check_names(name for folder in folders for name in (folder.name, folder.reader.name))
+    admission = Admission(views, min_age)
+    dropped: list[Dropped] = []
+
+    listed = list_films(folders, label_map, admission, dropped, progress)
+    copies = Copies.find(merge(_read(listed, admission, dropped, workers, progress)), progress)
+    dropped.extend(copies.merged())
+    films: Sequence[Film] = copies.films
+    if conflicts == "leave_out":
+        films = copies.without_conflicts()
+        dropped.extend(copies.left_out())
+    if not films:
+        raise SourceError(_nothing_left(folders, dropped))
+
+    rows = [_split_row(film, copies) for film in films]
+    sides = assign(rows, valid=valid, test=test, seed=seed, by=split, ties=copies.ties())
+    classes = ordered({row.class_name for row in rows})
+    report = CompileReport(
+        catalogue=out,
+        classes=classes,
+        healthy=_healthy(classes, healthy, label_map),
+        readers={folder.name: folder.reader.name for folder in folders},
+        **_counts(folders, films, sides, dropped),
+        near_groups=sum(len(members) > 1 for members in copies.members.values()),
+        near_films=sum(len(members) for members in copies.members.values() if len(members) > 1),
+        conflict_groups=len(copies.conflicting),
+        seconds=0.0,
+    )
+    report = replace(report, warnings=tuple(_warnings(report, split, min_age)))
+    options = {"valid": valid, "test": test, "seed": seed, "split": split, "views": views, "min_age": min_age}
+    more = {"conflicts": conflicts, "labels": str(labels) if labels else None}
+    catalogue.write(
+        out,
+        [_row(film, copies, side) for film, side in zip(films, sides, strict=True)],
+        _manifest(report, folders, {**options, **more}),
+        {
+            "dropped.csv": sorted((str(d.path), d.source, d.label, d.code, d.reason) for d in dropped),
+            "conflicts.csv": copies.conflicts_table(),
+            "groups.csv": copies.groups_table(films),
+        },
+    )
+    return replace(report, seconds=time.monotonic() - began)
+
+
+def _read(
+    listed: Sequence[Listed], admission: Admission, dropped: list[Dropped], workers: int | None, tell: Tell
+) -> Iterator[tuple[Listed, Look]]:
+    """Each film that can be read and comes in, completed with what its own header says."""
+    paths = [film.image.path for film in listed]
+    for done, (i, answer) in enumerate(look_at_all(paths, workers=workers), 1):
+        if tell:
+            tell(Progress("films", done, len(paths)))
+        if not isinstance(answer, Look):
+            dropped.append(Dropped.of(listed[i], answer.code, f"{answer.fault}; {answer.cure}"))
+            continue
+        film = listed[i].completed(answer.facts)
+        if why := film.why_not(admission, answer.facts.modality):
+            dropped.append(Dropped.of(film, *why))
+        else:
+            yield film, answer
+
+
+def _split_row(film: Film, copies: Copies) -> SplitRow:
+    kept = film.kept
+    return SplitRow(
+        film.image_id, kept.patient, copies.group_of[film.image_id], kept.class_name, kept.image.source
+    )
+
+
+def _healthy(classes: Sequence[str], wanted: Sequence[str] | None, label_map: LabelMap) -> tuple[str, ...]:
+    if wanted is not None:
+        for name in wanted:
+            if name not in classes:
+                raise LabelError(
+                    f"healthy class {name!r}: no film is of this class; there are {', '.join(classes)}"
+                )
+        return tuple(wanted)
+    if label_map.healthy is not None:
+        return tuple(name for name in label_map.healthy if name in classes)
+    return healthy_among(classes)
+
+
+def _counts(
+    folders: Sequence[Folder], films: Sequence[Film], sides: Sequence[str], dropped: Sequence[Dropped]
+) -> dict[str, Any]:
+    """The parts of a CompileReport that are sums over films and files."""
+    counts: dict[str, Counter[str]] = {folder.name: Counter() for folder in folders}
+    gone: dict[str, Counter[str]] = {}
+    by_side: dict[str, Counter[str]] = {side: Counter() for side in SIDES}
+    for film, side in zip(films, sides, strict=True):
+        counts.setdefault(film.kept.image.source, Counter())[film.kept.class_name] += 1
+        by_side[side][film.kept.class_name] += 1
+    for item in dropped:
+        counts.setdefault(item.source, Counter())
+        gone.setdefault(item.source, Counter())[item.code] += 1
+    return {
+        "counts": {name: dict(sorted(count.items())) for name, count in counts.items()},
+        "splits": {side: dict(sorted(count.items())) for side, count in by_side.items()},
+        "dropped": {name: dict(sorted(gone[name].items())) for name in counts if name in gone},
+        "patients": len({film.kept.patient for film in films}),
+        "unknown_patients": dict(Counter(f.kept.image.source for f in films if not f.kept.knows_patient)),
+        "unknown_ages": sum(film.kept.image.age is None for film in films),
+    }
+
+
+def _warnings(report: CompileReport, split: str, min_age: float | None) -> Iterator[str]:
+    if split == "image":
+        yield (
+            "split by image: films of one patient and copies of one film stand on several sides, and every "
+            "figure measured on this catalogue is too good"
+        )
+    if not report.healthy:
+        yield f"no class means healthy among {', '.join(report.classes)}; name it with --healthy"
+    for source, n in report.unknown_patients.items():
+        yield f"{source}: {n} films name no patient; each counts as a patient of its own"
+    if min_age is not None and report.unknown_ages:
+        yield f"{report.unknown_ages} films state no age and came in unasked"
+
+
+def _row(film: Film, copies: Copies, side: str) -> dict[str, Any]:
+    image, facts = film.kept.image, film.facts
+    return {
+        "image_id": film.image_id,
+        "path": str(image.path),
+        "class": film.kept.class_name,
+        "findings": list(image.findings),
+        "source": image.source,
+        "patient": film.kept.patient,
+        "group": copies.group_of[film.image_id],
+        "split": side,
+        "view": image.view,
+        "age": image.age,
+        "sex": image.sex,
+        "width": facts.width,
+        "height": facts.height,
+        "sha256": facts.sha256,
+        "study": image.study,
+        "label": image.label,
+        "bits": facts.bits,
+        "format": facts.format,
+        "manufacturer": facts.manufacturer,
+        "bytes": image.path.stat().st_size,
+    }
+
+
+def _manifest(report: CompileReport, folders: Sequence[Folder], options: Mapping[str, Any]) -> dict[str, Any]:
+    from carina import __version__
+
+    return {
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "carina": __version__,
+        "classes": list(report.classes),
+        "healthy": list(report.healthy),
+        "options": dict(options),
+        "sources": [
+            {
+                "name": folder.name,
+                "reader": folder.reader.name,
+                "title": folder.reader.title,
+                "path": str(folder.path),
+                "licence": folder.reader.licence,
+                "citation": folder.reader.citation,
+                "ages": list(folder.reader.ages) if folder.reader.ages else None,
+            }
+            for folder in folders
+        ],
+        **report.to_dict(),
+    }
+
+
+def _nothing_left(folders: Sequence[Folder], dropped: Sequence[Dropped]) -> str:
+    names = ", ".join(str(folder.path) for folder in folders)
+    if not dropped:
+        return f"{names}: no films; check the path"
+    (code, n), *_ = Counter(item.code for item in dropped).most_common(1)
+    example = next(item for item in dropped if item.code == code)
+    return f"{names}: no film is left; {n} were left out like {example.path.name} ({example.reason})"
