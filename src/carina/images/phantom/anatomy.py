@@ -26,7 +26,7 @@ from carina.images.phantom.canvas import (
 )
 
 MU_TISSUE = 0.17  # per cm: water at the effective energy of a 120 kV beam (about 70 keV, NIST XCOM 0.19), hardened
-MU_AERATION = 0.125  # per cm: what tissue has more than inflated lung (a quarter of its density)
+MU_AERATION = 0.13  # per cm: what tissue has more than inflated lung (a quarter of its density)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +126,13 @@ def project(patient: Patient, pose: Pose, canvas: Canvas, rng: np.random.Generat
     wall = half - side
     top = 0.09 * (side - 5.4) ** 2
     depth = 2 * patient.half_depth * (half / patient.half_width) ** 0.6
-    cavity = depth * chord((x / half) ** 2) * np.sqrt(ramp(y - top, 5.0))  # cm along the ray
+    cavity = depth * chord(np.abs(x / half) ** 3) * np.sqrt(ramp(y - top, 5.0))  # cm along the ray
     dome = diaphragm(patient, pose, x)
     heart = heart_share(patient, pose, x, y)
-    middle = mediastinum_share(patient, pose, x, y)
-    solid = 1 - (1 - heart) * (1 - middle) * (1 - np.sqrt(ramp(y - dome, 4.5)))
+    middle = np.zeros_like(x)
+    inner = slice(*np.flatnonzero(np.abs(x).min(axis=0) < 6.0)[[0, -1]])
+    middle[:, inner] = mediastinum_share(patient, pose, x[:, inner], y)
+    solid = 1 - (1 - heart) * (1 - middle) * (1 - np.sqrt(ramp(y - dome, 3.5)))
     air = cavity * (1 - solid)
     lungs = (cavity > 1.5) & (y < dome) & (heart < 0.35) & (middle < 0.6)
     vessels = _vessels(canvas, rng) * ramp(air, 6.0)
@@ -155,7 +157,8 @@ def diaphragm(patient: Patient, pose: Pose, x: Array) -> Array:
     high = patient.dome - pose.inspiration
     u = np.where(x < 0, -x, x)
     offset = np.where(x < 0, np.float32(0), np.float32(1.3))
-    outside = np.clip((u - 6.6) / (patient.half_width - 6.6), 0, 1.3) ** 2.4 * 5.2
+    beyond = np.clip((u - 6.6) / (patient.half_width - 6.6), 0, 1.3)
+    outside = (beyond * beyond) ** 2 * 4.6
     inside = np.clip((6.6 - u) / 6.6, 0, 1) ** 2 * 2.0
     return np.asarray(high + offset + outside + inside, dtype=np.float32)
 
@@ -168,9 +171,9 @@ def heart_share(patient: Patient, pose: Pose, x: Array, y: Array, size: float = 
     lean = patient.heart_lean
     u = (x - cx) * math.cos(lean) + (y - cy) * math.sin(lean)
     v = -(x - cx) * math.sin(lean) + (y - cy) * math.cos(lean)
-    left = chord((u / (6.2 * scale)) ** 2 + (v / (4.7 * scale)) ** 2)
-    right = chord(((x + 0.6 - pose.turn) / (3.4 * scale)) ** 2 + ((y - base + 4.4) / (4.6 * scale)) ** 2)
-    return np.minimum(1.0, 1.15 * np.hypot(left, 0.8 * right)).astype(np.float32)
+    left = chord((u / (6.9 * scale)) ** 2 + (v / (4.6 * scale)) ** 2)
+    right = chord(((x + 0.5 - pose.turn) / (3.3 * scale)) ** 2 + ((y - base + 4.6) / (7.2 * scale)) ** 2)
+    return np.minimum(1.0, 1.1 * np.hypot(left, 0.65 * right)).astype(np.float32)
 
 
 def mediastinum_share(patient: Patient, pose: Pose, x: Array, y: Array) -> Array:
@@ -180,9 +183,9 @@ def mediastinum_share(patient: Patient, pose: Pose, x: Array, y: Array) -> Array
     column = chord(((x - middle) / half) ** 2)
     knob = chord(((x - 2.2 - pose.turn) / patient.aorta) ** 2 + ((y - 7.0) / patient.aorta) ** 2)
     descending = chord(((x - 1.9) / 1.5) ** 2) * ramp(y - 7.0, 1.5)
-    trunk = chord(((x - 2.4 - pose.turn) / 1.6) ** 2 + ((y - 10.6) / 1.9) ** 2)
+    trunk = chord(((x - 1.9 - pose.turn) / 2.3) ** 2 + ((y - 11.2) / 3.0) ** 2)
     cava = chord(((x + 1.9 - pose.turn) / 1.2) ** 2) * ramp(14 - y, 4.0) * ramp(y - 1.0, 3.0)
-    filled = 1.25 * column**2 + knob**2 * 0.5 + descending**2 * 0.35 + trunk**2 * 0.35 + cava**2 * 0.3
+    filled = 1.05 * column**2 + knob**2 * 0.5 + descending**2 * 0.35 + trunk**2 * 0.35 + cava**2 * 0.3
     return np.minimum(1.0, np.sqrt(filled)).astype(np.float32)
 
 
@@ -198,13 +201,13 @@ def _trunk(patient: Patient, pose: Pose, canvas: Canvas) -> Array:
     x, y = coarse.x(), coarse.y()
     side = np.abs(x)
     outer = inner_half_width(patient, y) + patient.wall + 0.6
-    trunk = 2 * (patient.half_depth + 0.75 * patient.wall) * chord((x / outer) ** 2)
+    trunk = 2 * (patient.half_depth + 0.7 * patient.wall) * chord((x / outer) ** 6)
     trunk = trunk * np.sqrt(ramp(y + 3.5, 5.0))
-    roof = -6.2 + 0.42 * (side - 5) - 0.9 * pose.shoulders * ramp(side - 6, 8.0)
-    gap = side - outer - 0.5 * np.clip(y - 8.5, 0, None)
-    inside = np.where(y < 8.5, np.float32(1), ramp(gap, 2.0))
-    shoulders = 12.5 * np.sqrt(ramp(y - roof, 6.0)) * np.sqrt(inside)
-    neck = 11.5 * chord((x / 5.8) ** 2) * ramp(5 - y, 5.0)
+    roof = -6.4 + 0.38 * (side - 5) - 0.9 * pose.shoulders * ramp(side - 6, 8.0)
+    below = y - 9.0 + pose.shoulders
+    gap = side - outer - np.where(below > 0, 0.62 * below, 1.3 * below)
+    shoulders = 15.5 * np.sqrt(ramp(y - roof, 4.5)) * np.sqrt(ramp(gap, 3.0))
+    neck = 13.5 * chord((x / 6.2) ** 4) * ramp(5 - y, 5.0)
     solid = np.maximum(np.maximum(trunk, shoulders), neck)
     if patient.breast:
         r = ((side - 7.6) / 6.4) ** 2 + ((y - 18.5) / 6.6) ** 2
@@ -221,10 +224,9 @@ def _bones(patient: Patient, pose: Pose, canvas: Canvas) -> Array:
             back, fore = rib(patient, number)
             breadth = 1.15 + 0.03 * number
             for sheet, path, wide in ((behind, back, breadth), (front, fore, breadth + 0.15)):
-                if sheet is front and number > 7:
+                if sheet is front and number > 6:
                     continue
-                sheet.band(mirror(path, side), wide, 1.0)
-                sheet.band(mirror(path, side), wide - 0.36, 0.66)
+                sheet.bone(mirror(path, side), wide, 0.18, (1.0, 0.66))
     for side in (-1, 1):
         lift, turn = pose.shoulders, pose.turn
         blade = np.array([(13.2, 1.0), (17.0, 0.6), (17.4, 4.5), (15.2, 13.0), (14.2, 11.5)])
@@ -236,8 +238,9 @@ def _bones(patient: Patient, pose: Pose, canvas: Canvas) -> Array:
         collar = curve((1.5, 3.4), (6.5, 3.2 - 0.6 * lift), (9.0, -1.6 - lift), (16.2, -0.6 - lift))
         collar = mirror(collar, side) + [turn * 0.9, 0]
         wide = np.interp(np.linspace(0, 1, len(collar)), [0, 0.15, 0.6, 1], [2.0, 1.35, 1.1, 1.6])
-        large.band(collar, wide, 0.72)
-        large.band(collar, wide - 0.4, 0.5)
+        large.bone(collar, wide, 0.2, (0.72, 0.5))
+    heights = np.arange(-12.0, 42.0, 3.0)
+    spine.band(np.stack([patient.bowing * np.sin(heights / 7.0), heights], axis=1), 3.0, 0.45)
     for centre in np.arange(-9.0, 38.0, 2.3):
         x = patient.bowing * math.sin(centre / 7.0)
         half = 1.6 + 0.022 * (centre + 9)
@@ -247,10 +250,7 @@ def _bones(patient: Patient, pose: Pose, canvas: Canvas) -> Array:
         for side in (-1, 1):
             spine.ellipse(x + side * half * 0.62, centre - 0.25, 0.36, 0.5, 0.85)
         spine.ellipse(x, centre + 0.7, 0.35, 0.75, 0.85)
-    return np.asarray(
-        0.34 * behind.array(1) + 0.2 * front.array(2) + 0.72 * large.array(2) + 0.5 * spine.array(2),
-        dtype=np.float32,
-    )
+    return soften(0.34 * behind.array() + 0.15 * front.array() + 0.72 * large.array() + 0.36 * spine.array(), 2)
 
 
 def rib(patient: Patient, number: int) -> tuple[Points, Points]:
@@ -261,7 +261,7 @@ def rib(patient: Patient, number: int) -> tuple[Points, Points]:
     reach = float(inner_half_width(patient, np.float32([[max(end, 0.0)]]))[0, 0]) + 0.25
     if number == 1:
         reach *= 0.86
-    t = np.linspace(0, math.pi / 2, 28)
+    t = np.linspace(0, math.pi / 2 if number < 8 else 1.35, 18)
     back_x = 1.6 + (reach - 1.6) * np.sin(t)
     back_y = start + drop * (1 - np.cos(t)) - 0.9 * np.sin(2 * t)
     inner = 3.6 + 0.5 * number
@@ -275,45 +275,46 @@ def _airways(patient: Patient, pose: Pose, canvas: Canvas) -> Array:
     tubes, bubble = canvas.sheet(), canvas.sheet()
     x = pose.turn * 0.6
     tubes.band(np.array([(x - 0.1, -12.0), (x - 0.1, 0.0), (x - 0.2, 8.6)]), np.array([1.5, 1.6, 1.8]), 1.0)
-    tubes.band(curve((x - 0.4, 8.2), (x - 1.4, 9.6), (x - 3.2, 12.4)), np.linspace(1.4, 1.0, 24), 0.85)
-    tubes.band(curve((x + 0.2, 8.4), (x + 1.6, 9.8), (x + 3.9, 11.6)), np.linspace(1.25, 0.9, 24), 0.75)
+    tubes.band(curve((x - 0.4, 8.2), (x - 1.4, 9.6), (x - 3.2, 12.4)), np.linspace(1.4, 1.0, 16), 0.85)
+    tubes.band(curve((x + 0.2, 8.4), (x + 1.6, 9.8), (x + 3.9, 11.6)), np.linspace(1.25, 0.9, 16), 0.75)
     top = patient.dome - pose.inspiration + 2.6
     outline = curve((4.8, top + 2.2), (4.0, top - 0.7), (9.6, top - 0.9), (9.4, top + 2.3))
     bubble.polygon(outline, 1.0)
-    return np.asarray(-0.42 * tubes.array(3) - 0.55 * bubble.array(5), dtype=np.float32)
+    return soften(-0.32 * tubes.array() - 0.55 * bubble.array(), 3)
 
 
 def _vessels(canvas: Canvas, rng: np.random.Generator) -> Array:
-    """(H, W) attenuation of the lung's vessels: trees that fork outwards from both hila."""
-    twigs: list[tuple[Points, float, float]] = []
-    for side in (-1, 1):
-        hilum = np.array([side * 3.0, 11.6 if side > 0 else 12.4])
-        for bearing in np.linspace(-1.45, 1.5, 9) + rng.normal(0, 0.1, 9):
-            _branch(twigs, rng, hilum, bearing, side, 0.62 + 0.2 * (abs(bearing) > 0.9), 2.4)
-        trunk = curve(hilum - [0, 1.5], hilum + [side * 1.6, 1.0], hilum + [side * 1.4, 5.2])
-        twigs.append((trunk, 1.25, 1.0))
+    """(H, W) attenuation of the lung's vessels: trees that fork outwards from both hila.
+
+    Murray's law: where a vessel divides, the cubes of the widths add up.
+    """
+    bearing = np.tile(np.linspace(-1.45, 1.5, 9), 2) + rng.normal(0, 0.1, 18)
+    side = np.repeat([-1.0, 1.0], 9)
+    start = np.stack([side * 3.0, np.where(side > 0, 11.6, 12.4)], axis=1)
+    width = 0.5 + 0.14 * (np.abs(bearing) > 0.9)
+    length = np.full(18, 2.4)
+    twigs: list[tuple[float, NDArray[np.float64]]] = []
+    while len(bearing):
+        bend = bearing + rng.normal(0, 0.22, len(bearing))
+        step = np.stack([side * np.cos(bend), np.sin(bend)], axis=1) * length[:, None]
+        middle = start + 0.5 * step + rng.normal(0, 0.12, step.shape)
+        paths = np.stack([start, middle, start + step], axis=1)
+        for low in np.arange(0.1, 0.9, 0.1):  # one drawing call a width
+            some = (width >= low) & (width < low + 0.1)
+            if some.any():
+                twigs.append((float(low) + 0.05, paths[some]))
+        share = rng.uniform(0.35, 0.65, len(bearing))
+        share = np.concatenate([share, 1 - share])
+        turn = rng.uniform(0.2, 0.6, len(share)) * np.repeat([1.0, -1.0], len(bearing))
+        bearing, side, start = np.tile(bend, 2) + turn, np.tile(side, 2), np.tile(start + step, (2, 1))
+        width = np.tile(width, 2) * np.cbrt(share) * 0.92
+        length = np.tile(length, 2) * rng.uniform(0.68, 0.95, len(share))
+        thick = width > 0.16
+        bearing, side, start, width, length = (a[thick] for a in (bearing, side, start, width, length))
     sheet = canvas.sheet()
-    sheet.lines((path, width, 0.2 + 0.62 * min(1.0, width)) for path, width, _ in sorted(twigs, key=lambda t: t[1]))
-    return np.asarray(0.52 * sheet.array(2), dtype=np.float32)
-
-
-def _branch(
-    twigs: list[tuple[Points, float, float]],
-    rng: np.random.Generator,
-    start: NDArray[np.float64],
-    bearing: float,
-    side: int,
-    width: float,
-    length: float,
-) -> None:
-    """One vessel and, smaller, those it divides into (Murray: the cubes of the widths add up)."""
-    if width < 0.1:
-        return
-    bend = bearing + rng.normal(0, 0.22)
-    step = np.array([side * math.cos(bend), math.sin(bend)]) * length
-    middle = start + 0.5 * step + rng.normal(0, 0.12, 2)
-    twigs.append((np.array([start, middle, start + step]), width, 1.0))
-    share = rng.uniform(0.35, 0.65)
-    for part, turn in ((share, 1), (1 - share, -1)):
-        angle = bend + turn * rng.uniform(0.2, 0.6)
-        _branch(twigs, rng, start + step, angle, side, width * part ** (1 / 3) * 0.92, length * rng.uniform(0.68, 0.95))
+    for breadth, paths in sorted(twigs, key=lambda twig: twig[0]):
+        sheet.lines(paths, breadth, 0.2 + 0.62 * breadth)
+    for sign, height in ((-1, 12.4), (1, 11.6)):
+        trunk = curve((sign * 2.4, height - 2.0), (sign * 4.6, height), (sign * 4.3, height + 5.4))
+        sheet.band(trunk, np.linspace(1.5, 0.6, len(trunk)), 0.75)
+    return 0.6 * sheet.array(3)

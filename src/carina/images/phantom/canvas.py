@@ -7,8 +7,9 @@ the spine at 0, y runs downwards with the top of the lungs at 0. Knows nothing o
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from PIL import Image, ImageDraw
 
 Array = NDArray[np.float32]
 Points = NDArray[np.float64]  # (N, 2): x, y in cm
+
+_TURN = np.linspace(0, 2 * math.pi, 28, endpoint=False)
+_CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +47,12 @@ class Canvas:
         column = self.top + (np.arange(self.height, dtype=np.float32) + 0.5) / self.scale
         return column[:, None].astype(np.float32)
 
-    def to_pixels(self, points: Points) -> list[tuple[float, float]]:
-        """Centimetres to pixel coordinates, as PIL takes them."""
-        px = (points[:, 0] - self.tilt * (points[:, 1] - 12.0) - self.left) * self.scale - 0.5
-        py = (points[:, 1] - self.top) * self.scale - 0.5
-        return list(zip(px.tolist(), py.tolist(), strict=True))
+    def to_pixels(self, points: Points) -> list[float]:
+        """Centimetres to pixel coordinates x0, y0, x1, y1 …, as PIL takes them."""
+        place = points * self.scale
+        place[:, 0] -= self.tilt * (place[:, 1] - 12.0 * self.scale) + self.left * self.scale + 0.5
+        place[:, 1] -= self.top * self.scale + 0.5
+        return cast("list[float]", place.ravel().tolist())
 
     def noise(self, rng: np.random.Generator, grain: float) -> Array:
         """(H, W) smooth noise of mean 0 and deviation near 1 whose lumps are about ``grain`` cm wide."""
@@ -74,38 +79,44 @@ class Sheet:
 
     def band(self, path: Points, width: float | NDArray[np.float64], strength: float) -> None:
         """A stripe of ``width`` cm (one value, or one a point) along ``path``."""
-        self.polygon(band_outline(path, width), strength)
+        self.polygon(_outline(path, _across(path), width), strength)
 
-    def lines(self, segments: Iterable[tuple[Points, float, float]]) -> None:
-        """Polylines as (path, width in cm, strength); what is thinner than a pixel is drawn fainter."""
-        for path, width, strength in segments:
-            pixels = width * self.canvas.scale
-            fainter = min(1.0, pixels)
-            self._draw.line(
-                self.canvas.to_pixels(path), fill=_gray(strength * fainter), width=max(1, round(pixels))
-            )
+    def bone(self, path: Points, width: float | NDArray[np.float64], rim: float, strengths: tuple[float, float]) -> None:
+        """A stripe with a denser rim of ``rim`` cm: a long bone and its cortex; strengths (rim, inside)."""
+        across = _across(path)
+        self.polygon(_outline(path, across, width), strengths[0])
+        self.polygon(_outline(path, across, width - 2 * rim), strengths[1])
+
+    def lines(self, paths: NDArray[np.float64], width: float, strength: float) -> None:
+        """Polylines (N, points, 2) of one ``width`` in cm; what is thinner than a pixel is drawn fainter."""
+        pixels = width * self.canvas.scale
+        fill = _gray(strength * min(1.0, pixels))
+        count = 2 * paths.shape[1]
+        flat = self.canvas.to_pixels(paths.reshape(-1, 2))
+        for start in range(0, len(flat), count):
+            self._draw.line(flat[start : start + count], fill=fill, width=max(1, round(pixels)))
 
     def ellipse(self, x: float, y: float, rx: float, ry: float, strength: float) -> None:
         """A filled ellipse around (x, y)."""
-        self.polygon(circle(x, y, rx, ry), strength)
+        self.polygon(_CIRCLE * [rx, ry] + [x, y], strength)
 
-    def array(self, passes: int = 1) -> Array:
+    def array(self, passes: int = 0) -> Array:
         """(H, W) strengths in [0, 1], softened ``passes`` times."""
         return soften(np.asarray(self._image, dtype=np.float32) * np.float32(1 / 255), passes)
 
 
-def band_outline(path: Points, width: float | NDArray[np.float64]) -> Points:
-    """The outline of a stripe of ``width`` along ``path``."""
-    along = np.gradient(path, axis=0)
+def _across(path: Points) -> Points:
+    """(N, 2) unit vectors at right angles to ``path``."""
+    along = np.empty_like(path)
+    along[1:-1] = path[2:] - path[:-2]
+    along[0], along[-1] = path[1] - path[0], path[-1] - path[-2]
     along /= np.maximum(np.hypot(along[:, 0], along[:, 1]), 1e-9)[:, None]
-    across = np.stack([-along[:, 1], along[:, 0]], axis=1) * (np.broadcast_to(width, len(path)) / 2)[:, None]
-    return np.concatenate([path + across, (path - across)[::-1]])
+    return along[:, ::-1] * [-1.0, 1.0]
 
 
-def circle(x: float, y: float, rx: float, ry: float, points: int = 36) -> Points:
-    """The outline of an ellipse."""
-    turn = np.linspace(0, 2 * math.pi, points, endpoint=False)
-    return np.stack([x + rx * np.cos(turn), y + ry * np.sin(turn)], axis=1)
+def _outline(path: Points, across: Points, width: float | NDArray[np.float64]) -> Points:
+    half = across * (np.asarray(width) / 2)[..., None]
+    return np.concatenate([path + half, (path - half)[::-1]])
 
 
 def mirror(path: Points, side: int) -> Points:
@@ -116,10 +127,15 @@ def mirror(path: Points, side: int) -> Points:
 def soften(image: Array, passes: int = 1) -> Array:
     """Binomial blur: each pass is [1 2 1]/4 along both axes, a Gaussian of 0.7 pixels."""
     for _ in range(passes):
-        padded = np.pad(image, ((1, 1), (0, 0)), mode="edge")
-        image = (padded[:-2] + padded[2:]) * np.float32(0.25) + padded[1:-1] * np.float32(0.5)
-        padded = np.pad(image, ((0, 0), (1, 1)), mode="edge")
-        image = (padded[:, :-2] + padded[:, 2:]) * np.float32(0.25) + padded[:, 1:-1] * np.float32(0.5)
+        for flip in (False, True):
+            source = image.T if flip else image
+            soft = source * np.float32(0.5)
+            quarter = source * np.float32(0.25)
+            soft[1:] += quarter[:-1]
+            soft[:-1] += quarter[1:]
+            soft[0] += quarter[0]
+            soft[-1] += quarter[-1]
+            image = soft.T if flip else soft
     return image
 
 
@@ -141,12 +157,14 @@ def ramp(value: Array, length: float) -> Array:
     return np.clip(value / np.float32(length), 0.0, 1.0)
 
 
-def curve(*corners: Sequence[float], points: int = 24) -> Points:
-    """A smooth path (quadratic or cubic Bézier) with the given control points."""
+def curve(*corners: Sequence[float] | NDArray[np.float64], points: int = 16) -> Points:
+    """A smooth path (a Bézier curve of any degree) with the given control points."""
     t = np.linspace(0, 1, points)[:, None]
     degree = len(corners) - 1
-    weights = [math.comb(degree, k) * t**k * (1 - t) ** (degree - k) for k in range(degree + 1)]
-    return np.asarray(sum(w * np.asarray(c, dtype=np.float64) for w, c in zip(weights, corners, strict=True)))
+    path = np.zeros((points, 2))
+    for k, corner in enumerate(corners):
+        path += math.comb(degree, k) * t**k * (1 - t) ** (degree - k) * np.asarray(corner, dtype=np.float64)
+    return path
 
 
 def _gray(strength: float) -> int:

@@ -6,6 +6,7 @@ stuff of which confounding is made. Knows neither anatomy nor disease.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,13 +65,15 @@ def expose(attenuation: Array, lungs: NDArray[np.bool_], look: Look, rng: np.ran
     noise = rng.standard_normal(attenuation.shape, dtype=np.float32)
     behind_lung = float(np.median(light[::4, ::4][lungs[::4, ::4]])) if lungs.any() else 0.1
     light += noise * np.sqrt(light * np.float32(behind_lung)) * np.float32(look.noise)
-    density = -np.log(np.maximum(light, 1e-4)).astype(np.float32)
+    density = -np.log(np.maximum(light, np.float32(1e-4)))
     density = soften(density, look.blur)
     latitude = float(rng.normal(1.0, 0.06))
     shift = float(rng.normal(0, 0.08))
-    gray = (density + np.log(behind_lung) + shift) * (look.contrast * 0.82 / latitude) - 0.62
-    gray = 1 / (1 + np.exp(-1.55 * gray))
-    return np.clip(gray**look.gamma + look.brightness, 0, 1).astype(np.float32)
+    slope = 1.75 * look.contrast / latitude
+    gray = 1 / (1 + np.exp(np.float32(0.95 - slope * (math.log(behind_lung) + shift)) - np.float32(slope) * density))
+    if look.gamma != 1:
+        gray = gray ** np.float32(look.gamma)
+    return np.clip(gray + np.float32(look.brightness), 0, 1)
 
 
 def frame(gray: Array, look: Look, rng: np.random.Generator) -> Array:

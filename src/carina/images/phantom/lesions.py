@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from carina import taxonomy
 from carina.images.phantom.anatomy import MU_AERATION, Body, heart_share, inner_half_width
-from carina.images.phantom.canvas import Array, Canvas, Points, chord, curve, ramp, soften
+from carina.images.phantom.canvas import Array, Canvas, Sheet, chord, curve, ramp, soften
 
 Rng = np.random.Generator
 Mask = NDArray[np.bool_]
@@ -84,14 +84,12 @@ def _consolidation(body: Body, severity: float, rng: Rng) -> Lesion:
 def _bronchogram(canvas: Canvas, rng: Rng, side: int, hub: tuple[float, float]) -> Array:
     """(H, W) in [0, 1]: bronchi that stay open inside a filled lobe, branching from ``hub``."""
     sheet = canvas.sheet()
-    lines: list[tuple[Points, float, float]] = []
     for bearing in np.linspace(-1.1, 1.3, 6) + rng.normal(0, 0.12, 6):
         start = np.array([side * hub[0], hub[1]])
         way = np.array([side * math.cos(bearing), math.sin(bearing)])
         bend = start + way * 2.6 + rng.normal(0, 0.3, 2)
-        lines.append((curve(start, bend, start + way * 6.0 + rng.normal(0, 0.5, 2)), 0.38, 1.0))
-        lines.append((np.array([bend, bend + way * 3.0 + rng.normal(0, 1.0, 2)]), 0.26, 1.0))
-    sheet.lines(lines)
+        sheet.lines(curve(start, bend, start + way * 6.0 + rng.normal(0, 0.5, 2))[None], 0.38, 1.0)
+        sheet.lines(np.stack([bend, bend + way * 3.0 + rng.normal(0, 1.0, 2)])[None], 0.26, 1.0)
     return sheet.array(1)
 
 
@@ -103,19 +101,18 @@ def _interstitial(body: Body, severity: float, rng: Rng) -> Lesion:
     patchy = np.clip(0.8 + 0.3 * canvas.noise(rng, 3.5), 0.3, 1.4)
     where = near * patchy * ramp(body.air, 3.0)
     sheet = canvas.sheet()
-    streaks: list[tuple[Points, float, float]] = []
     for side in (-1, 1):
         hilum = np.array([side * 3.2, 12.2])
         for bearing in rng.uniform(-1.35, 1.45, 16):
             way = np.array([side * math.cos(bearing), math.sin(bearing)])
             start = hilum + way * rng.uniform(0.3, 3.0)
-            streaks.append((curve(start, start + way * 2 + rng.normal(0, 0.4, 2), start + way * rng.uniform(3, 6)), 0.2, 0.7))
+            bend = start + way * 2 + rng.normal(0, 0.4, 2)
+            sheet.lines(curve(start, bend, start + way * rng.uniform(3, 6))[None], 0.2, 0.7)
         for _ in range(6):
             bearing, far = rng.uniform(-1.3, 1.4), rng.uniform(1.2, 4.2)
             cx, cy = hilum + far * np.array([side * math.cos(bearing), math.sin(bearing)])
             sheet.ellipse(cx, cy, 0.46, 0.46, 1.0)
             sheet.ellipse(cx, cy, 0.2, 0.2, 0.0)
-    sheet.lines(streaks)
     lines = sheet.array(1) * ramp(body.air, 3.0)
     added = severity * (where * (0.11 + 0.36 * net) + 0.34 * lines)
     return Lesion(added.astype(np.float32), (where > 0.35) & body.lungs)
@@ -159,26 +156,24 @@ def _apical_cavity(body: Body, severity: float, rng: Rng) -> Lesion:
             radius = rng.uniform(1.2, 1.5) + 0.9 * severity
             ex, ey = cx + side * rng.uniform(-0.8, 1.2), cy + rng.uniform(-0.6, 1.0)
             d = np.hypot((x - ex), (y - ey) / rng.uniform(0.8, 1.2))
-            rim = np.exp(-(((d - radius) / (0.28 + 0.2 * severity)) ** 2))
-            share = np.where(d < radius, share * 0.25, share) + 0.95 * rim
+            d = d + 0.16 * lumps + 0.2 * canvas.noise(rng, 1.8)
+            rim = np.exp(-(((d - radius) / (0.3 + 0.25 * severity)) ** 2)) * np.clip(0.75 + 0.2 * lumps, 0.3, 1)
+            share = np.where(d < radius, share * 0.3, share) + 0.6 * rim
     share = share * (0.35 + 0.45 * severity)
     dots = drawn.array(2) * ramp(body.air, 3.0)
     added = MU_AERATION * np.maximum(body.air, 6.0 * ramp(body.air, 1.0)) * share + 0.5 * severity * dots
     return Lesion(added.astype(np.float32), ((share > 0.13) | (dots > 0.3)) & body.lungs)
 
 
-def _nodules_and_streaks(sheet: object, rng: Rng, side: int, cx: float, cy: float, severity: float) -> None:
+def _nodules_and_streaks(sheet: Sheet, rng: Rng, side: int, cx: float, cy: float, severity: float) -> None:
     """Draw the small change around an apical focus: nodules of 3 to 8 mm and fibrotic lines."""
-    from carina.images.phantom.canvas import Sheet
-
-    assert isinstance(sheet, Sheet)
     for _ in range(8 + round(14 * severity)):
         r = rng.uniform(0.15, 0.4)
         sheet.ellipse(cx + rng.normal(0, 2.4), cy + rng.normal(0.8, 2.6), r, r, rng.uniform(0.5, 1.0))
     hilum = np.array([side * 3.2, 11.0])
     for _ in range(5):
         start = np.array([cx, cy]) + rng.normal(0, 1.3, 2)
-        sheet.lines([(curve(start, (start + hilum) / 2 + rng.normal(0, 0.6, 2), hilum), 0.16, 0.7)])
+        sheet.lines(curve(start, (start + hilum) / 2 + rng.normal(0, 0.6, 2), hilum)[None], 0.16, 0.7)
 
 
 def _effusion(body: Body, severity: float, rng: Rng) -> Lesion:
