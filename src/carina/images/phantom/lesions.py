@@ -76,8 +76,8 @@ def _consolidation(body: Body, severity: float, rng: Rng) -> Lesion:
         hub = (3.5, 13.5)
     inside = inside * (u > 0)
     fluffy = np.clip(0.9 + 0.12 * body.canvas.noise(rng, 0.7), 0.5, 1.0)
-    tubes = soften(_bronchogram(body.canvas, rng, side, hub), 2)
-    share = inside * fluffy * (0.30 + 0.55 * severity) * (1 - 0.55 * tubes)
+    tubes = soften(_bronchogram(body.canvas, rng, side, hub), 3)
+    share = inside * fluffy * (0.30 + 0.55 * severity) * (1 - 0.42 * tubes)
     return _filled(body, share, 0.12)
 
 
@@ -153,10 +153,10 @@ def _apical_cavity(body: Body, severity: float, rng: Rng) -> Lesion:
         share = np.maximum(share, np.exp(-r) * np.clip(0.62 + 0.42 * lumps, 0.05, 1.2) * (1.0 if turn == 0 else 0.75))
         _nodules_and_streaks(drawn, rng, side, cx, cy, severity)
         if turn == 0 or rng.random() < 0.4 * severity:
-            radius = rng.uniform(1.2, 1.5) + 0.9 * severity
+            radius = rng.uniform(0.9, 1.2) + 0.8 * severity
             ex, ey = cx + side * rng.uniform(-0.8, 1.2), cy + rng.uniform(-0.6, 1.0)
             d = np.hypot((x - ex), (y - ey) / rng.uniform(0.8, 1.2))
-            d = d + 0.16 * lumps + 0.2 * canvas.noise(rng, 1.8)
+            d = d + 0.1 * lumps + 0.14 * canvas.noise(rng, 1.8)
             rim = np.exp(-(((d - radius) / (0.3 + 0.25 * severity)) ** 2)) * np.clip(0.75 + 0.2 * lumps, 0.3, 1)
             share = np.where(d < radius, share * 0.3, share) + 0.6 * rim
     share = share * (0.35 + 0.45 * severity)
