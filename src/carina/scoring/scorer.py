@@ -47,7 +47,7 @@ class Scorer:
     """
 
     def __init__(
-        self, bundle: Bundle | str | os.PathLike[str], *, threads: int | None = None, batch: int = 8
+        self, bundle: Bundle | str | os.PathLike[str], *, threads: int | None = None, batch: int = 4
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         self.threads = threads or len(os.sched_getaffinity(0))
