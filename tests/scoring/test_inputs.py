@@ -121,6 +121,15 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     assert "pipe or a device" in answer.reason
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_may_not_be_read_is_a_refusal(tmp_path: Path) -> None:
+    touch(tmp_path / "a" / "film.png")
+    touch(tmp_path / "b.png")
+    (tmp_path / "a").chmod(0)
+    assert names(tmp_path) == [f"REFUSED {tmp_path / 'a'}", str(tmp_path / "b.png")]
+    (tmp_path / "a").chmod(0o700)
+
+
 @pytest.fixture
 def deep_folder(tmp_path: Path) -> Iterator[Path]:
     """Folders 400 deep and a stack of 150 calls, so that hundreds stand for thousands."""

@@ -198,7 +198,7 @@ def test_softmax_of_large_logits_is_exact_and_of_none_is_none() -> None:
     assert np.isnan(found[2]).all()
 
 
-@pytest.mark.parametrize(("threads", "batch"), [(-1, 8), (2, 0)])
+@pytest.mark.parametrize(("threads", "batch"), [(0, 8), (2, 0)])
 def test_no_threads_or_no_batch_is_an_error(bundle: Path, threads: int, batch: int) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         Scorer(bundle, threads=threads, batch=batch)
