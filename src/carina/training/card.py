@@ -23,8 +23,8 @@ def card(manifest: Manifest, last: Mapping[str, Any]) -> str:
     lines = [
         f"# {manifest.name}",
         "",
-        "A classifier of frontal chest radiographs, trained with Carina. **It is not a medical device**: it has no",
-        "clearance, and its scores are no diagnosis. Before use, evaluate it on films of your own hospital.",
+        "A classifier of frontal chest radiographs, trained with Carina. **It is not a medical device**: it",
+        "has no clearance, and its scores are no diagnosis. Evaluate it on films of your own hospital first.",
         "",
         f"- Classes: {', '.join(manifest.classes)} (healthy: {healthy})",
         f"- Network: {manifest.recipe.get('model', {}).get('backbone', '?')}; stages: {sizes}",
@@ -38,8 +38,8 @@ def card(manifest: Manifest, last: Mapping[str, Any]) -> str:
         "",
         "## On the validation films",
         "",
-        "Measured while training, on films the weights did not learn from but the recipe may have been chosen on;",
-        "`carina evaluate` gives figures with intervals.",
+        "Measured while training, on films the weights did not learn from but the recipe may have been",
+        "chosen on; `carina evaluate` gives figures with intervals.",
         "",
         *(f"- {text}: {last[key]:.3f}" for key, text in _SHOWN if last.get(key) is not None),
         *(

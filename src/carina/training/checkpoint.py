@@ -54,7 +54,7 @@ class Checkpoint:
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Add a checkpoint and let go of all but the newest two. Raises RunError when the disk does not take it."""
+    """Add a checkpoint and let go of all but the newest two. Raises RunError when the disk is full."""
     stem = f"step-{checkpoint.position.step:09d}-{len(checkpoint.position.history):05d}"
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
     content = save(tensors)
@@ -70,8 +70,8 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         write_whole(folder / f"{stem}.json", json.dumps(about, allow_nan=False).encode())
     except OSError as error:
         raise RunError(
-            f"{folder}: a checkpoint cannot be written ({error.strerror}); make room and give the same command "
-            "again: it resumes from the checkpoint before"
+            f"{folder}: a checkpoint cannot be written ({error.strerror}); make room and give the same "
+            "command again: it resumes from the checkpoint before"
         ) from error
     _tidy(folder)
 

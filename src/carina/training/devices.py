@@ -41,7 +41,7 @@ def fabric(*, devices: int = 1, nodes: int = 1, precision: str = "auto") -> Fabr
 
 
 def chosen_precision(precision: str) -> str:
-    """Fabric's name of a precision; ``auto`` is bfloat16 where the processor multiplies in it, else float32."""
+    """Fabric's name of a precision; ``auto`` is bfloat16 where the hardware has it, else float32."""
     if precision == "auto":
         return "bf16-mixed" if _bf16_pays() else "32-true"
     full = _NAMES.get(precision, precision)

@@ -45,7 +45,7 @@ class Split:
 
 
 class Loop:
-    """One training. ``splits`` holds the films by size; ``save`` keeps a checkpoint; ``tell`` hears of progress."""
+    """One training. ``splits`` are the films by size, ``save`` keeps a checkpoint, ``tell`` hears progress."""
 
     def __init__(
         self,
@@ -221,8 +221,8 @@ class Loop:
         if not math.isfinite(total):
             at = self.position
             raise RunError(
-                f"the loss is no longer a number in stage {at.stage + 1}, epoch {at.epoch}; lower the learning rate "
-                f"(stage.{at.stage}.lr) and train into a new folder"
+                f"the loss is no longer a number in stage {at.stage + 1}, epoch {at.epoch}; lower the learning "
+                f"rate (stage.{at.stage}.lr) and train into a new folder"
             )
         return total
 
@@ -270,7 +270,8 @@ class Loop:
         first, last = stage.rates
         rate = f"{last:g}" if first == last else f"{first:g} … {last:g}"
         body = "frozen" if stage.frozen else "unfrozen"
-        text = f"stage {at.stage + 1} of {len(self.recipe.stage)}: {stage.size} px, {body}, {stage.epochs} epochs, lr {rate}"
+        text = f"stage {at.stage + 1} of {len(self.recipe.stage)}: {stage.size} px, {body}, "
+        text += f"{stage.epochs} epoch{'s' * (stage.epochs > 1)}, lr {rate}"
         if at.epoch or at.batch:
             text += f"; resumed in epoch {at.epoch}, batch {at.batch} of {self.batches}"
         return {"text": text, "stage": at.stage, "epoch": at.epoch, "batch": at.batch}

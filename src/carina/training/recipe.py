@@ -28,7 +28,7 @@ class _Part(BaseModel):
 class DataPart(_Part):
     """``[data]``: which films, and how many at a time."""
 
-    batch: Annotated[int, Field(ge=1, le=65536)] = 64  # films per optimiser step, over all devices
+    batch: Annotated[int, Field(ge=2, le=65536)] = 64  # films per optimiser step, over all devices
     fit: Literal["stretch", "letterbox", "center_crop"] = "letterbox"
     classes: tuple[str, ...] | None = None  # None: all classes of the catalogue
     workers: Annotated[int, Field(ge=1)] | None = None  # processes that decode films; None: one a core
@@ -109,7 +109,7 @@ class Stage(_Part):
     frozen: bool = False
     epochs: Annotated[int, Field(ge=1, le=10_000)]
     lr: float | tuple[float, float]
-    batch: Annotated[int, Field(ge=1, le=65536)] | None = None  # instead of data.batch
+    batch: Annotated[int, Field(ge=2, le=65536)] | None = None  # instead of data.batch
 
     @field_validator("lr", mode="before")
     @classmethod
@@ -226,7 +226,7 @@ def _override(keys: dict[str, Any], override: str) -> None:
 def _index(stages: list[Any], step: str, override: str) -> int:
     if not step.isdecimal() or int(step) >= len(stages):
         raise RecipeError(
-            f"--set {override}: no item {step} in a list of {len(stages)}; count from 0, for example stage.0.epochs"
+            f"--set {override}: no item {step} in a list of {len(stages)}; count from 0, as in stage.0.epochs"
         )
     return int(step)
 

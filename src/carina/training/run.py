@@ -122,9 +122,8 @@ def _check_same(root: Path, recipe: Recipe, fingerprint: str) -> None:
         ) from error
     cure = "give what it began with to resume it, or name another folder with --out"
     if known != fingerprint:
-        raise RunError(
-            f"{root}: the run began on another catalogue ({str(known)[:12]}…, this one is {fingerprint[:12]}…); {cure}"
-        )
+        began, this = str(known)[:12], fingerprint[:12]
+        raise RunError(f"{root}: the run began on another catalogue ({began}…, this one is {this}…); {cure}")
     differing = list(_differences(there, recipe.to_dict()))
     if differing:
         key, was, now = differing[0]

@@ -253,8 +253,8 @@ def _part(catalogue: Catalogue, split: str, classes: tuple[str, ...]) -> Part:
     empty = [name for name in classes if place[name] not in labels]
     if empty:
         raise DataError(
-            f"{catalogue.root}: no {split} film of {', '.join(empty)}; compile with more films or another --seed, "
-            "or leave the class out (data.classes in the recipe)"
+            f"{catalogue.root}: no {split} film of {', '.join(empty)}; compile with more films or another "
+            "--seed, or leave the class out (data.classes in the recipe)"
         )
     sha256s, sources = table.column("sha256").to_pylist(), table.column("source").to_pylist()
     return Part(tuple(sha256s[row] for row in kept), labels, tuple(sources[row] for row in kept))

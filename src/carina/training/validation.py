@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """``loss`` is the mean cross-entropy without smoothing or weights; recalls are NaN-free: None where no film is."""
+    """``loss`` is the mean cross-entropy, neither smoothed nor weighted. None: there is no such film."""
 
     loss: float
     accuracy: float

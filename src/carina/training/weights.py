@@ -64,8 +64,8 @@ def _architecture(name: str) -> nn.Module:
         folder = Path(name.removeprefix(_LOCAL))
         if not (folder / "config.json").is_file():
             raise WeightsError(
-                f"{folder}: no config.json there; model.backbone = local-dir:PATH takes a folder in timm's format "
-                "(config.json and model.safetensors)"
+                f"{folder}: no config.json there; model.backbone = local-dir:PATH takes a folder in timm's "
+                "format (config.json and model.safetensors)"
             )
     try:
         return timm.create_model(name, pretrained=False, in_chans=1)
