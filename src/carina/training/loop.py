@@ -45,7 +45,7 @@ class Split:
 
 
 class Loop:
-    """One training. ``splits`` are the films by size, ``save`` keeps a checkpoint, ``tell`` hears progress."""
+    """One training. ``splits``: films by size; ``save`` keeps a checkpoint; ``tell`` hears progress."""
 
     def __init__(
         self,
@@ -221,8 +221,8 @@ class Loop:
         if not math.isfinite(total):
             at = self.position
             raise RunError(
-                f"the loss is no longer a number in stage {at.stage + 1}, epoch {at.epoch}; lower the learning "
-                f"rate (stage.{at.stage}.lr) and train into a new folder"
+                f"the loss is no longer a number in stage {at.stage + 1}, epoch {at.epoch}; lower stage."
+                f"{at.stage}.lr and train into a new folder"
             )
         return total
 
