@@ -50,6 +50,19 @@ def overlay(prediction: Prediction, class_name: str | None = None) -> Image.Imag
 def draw(prepared: NDArray[np.uint8], cam: NDArray[np.float32], title: str) -> Image.Image:
     """``prepared`` (S, S) uint8 and ``cam`` (h, w) in logits → an RGB picture with title and colour bar."""
     side = _SIDE * max(1, round(prepared.shape[0] / _SIDE))
+    blended, top = blend(prepared, cam, side)
+    canvas = Image.new("RGB", (side + 2 * _MARGIN + 88, side + _TITLE + _FOOT), _PAPER)
+    canvas.paste(Image.fromarray(blended), (_MARGIN, _TITLE))
+    _write_title(canvas, title)
+    ImageDraw.Draw(canvas).text(
+        (_MARGIN, side + _TITLE + _FOOT // 2), _NOTICE, fill=_INK, font=_font(12), anchor="lm"
+    )
+    _draw_bar(canvas, left=side + 2 * _MARGIN, height=side, top=top)
+    return canvas
+
+
+def blend(prepared: NDArray[np.uint8], cam: NDArray[np.float32], side: int) -> tuple[NDArray[np.uint8], float]:
+    """The film with its heat alone, (side, side, 3) uint8, and the highest contribution in logits (≥ 0)."""
     film = Image.fromarray(prepared).resize((side, side), Image.Resampling.BICUBIC)
     heat = np.clip(
         np.asarray(Image.fromarray(cam.astype(np.float32)).resize((side, side), Image.Resampling.BILINEAR)),
@@ -61,14 +74,7 @@ def draw(prepared: NDArray[np.uint8], cam: NDArray[np.float32], title: str) -> I
     alpha = (share * _STRONGEST)[..., np.newaxis]
     gray = np.asarray(film, dtype=np.float32)[..., np.newaxis]
     blended = gray * (1 - alpha) + _colours()[(share * 255).astype(np.uint8)] * alpha
-    canvas = Image.new("RGB", (side + 2 * _MARGIN + 88, side + _TITLE + _FOOT), _PAPER)
-    canvas.paste(Image.fromarray(blended.round().astype(np.uint8)), (_MARGIN, _TITLE))
-    _write_title(canvas, title)
-    ImageDraw.Draw(canvas).text(
-        (_MARGIN, side + _TITLE + _FOOT // 2), _NOTICE, fill=_INK, font=_font(12), anchor="lm"
-    )
-    _draw_bar(canvas, left=side + 2 * _MARGIN, height=side, top=top)
-    return canvas
+    return blended.round().astype(np.uint8), top
 
 
 def png(picture: Image.Image) -> bytes:
