@@ -25,7 +25,7 @@ from PIL import Image
 
 from carina.evaluation.bootstrap import Area, Rate
 from carina.evaluation.metrics import Curve, Detection, Metrics
-from carina.evaluation.wording import interval, percent
+from carina.evaluation.wording import area_value, interval, percent
 
 INK, MUTED, FAINT = "#1b1f24", "#57606a", "#d5dae0"
 BLUE, VERMILION = "#0072b2", "#d55e00"  # Okabe & Ito 2008
@@ -123,11 +123,14 @@ def confusion_matrix(metrics: Metrics) -> str:
         for row, column in np.ndindex(size, size):
             missed = names[row] not in metrics.healthy and names[column] in metrics.healthy
             _confusion_cell(axes, (row, column), int(counts[row, column]), share[row, column], missed)
+        axes.set_xticks(np.arange(0.5, size - 1), minor=True)
+        axes.set_yticks(np.arange(0.5, size - 1), minor=True)
+        axes.grid(visible=True, which="minor")
         axes.set_xticks(range(size), [_wrapped(name) for name in names])
         axes.set_yticks(range(size), [f"{_wrapped(n)}\n({t} films)" for n, t in zip(names, totals[:, 0], strict=True)])
         axes.set_xlabel("predicted", fontweight="bold")
         axes.set_ylabel("actual", fontweight="bold")
-        axes.tick_params(length=0)
+        axes.tick_params(which="both", length=0)
         axes.spines[:].set_visible(False)
         return _svg(figure)
 
@@ -165,10 +168,12 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> str:
         left, right = figure.subplots(1, 2)
         left.plot(epochs, _column(history, "train_loss"), "o--", color=BLUE, markersize=4, label="training")
         left.plot(epochs, _column(history, "valid_loss"), "s-", color=VERMILION, markersize=4, label="validation")
-        left.set(title="Loss", xlabel="epoch")
+        left.set(xlabel="epoch")
+        left.set_title("Loss", pad=26)
         left.legend(loc="upper right")
         right.plot(epochs, _column(history, "accuracy"), "s-", color=VERMILION, markersize=4)
-        right.set(title="Accuracy on validation films", xlabel="epoch", ylim=(0, 1.02))
+        right.set(xlabel="epoch", ylim=(0, 1.02))
+        right.set_title("Accuracy on validation films", pad=26)
         right.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         for axes in (left, right):
             axes.set_xlim(0.5, len(history) + 0.5)
@@ -237,7 +242,7 @@ def _stages(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
         words = [f"{row['size']} px"] if row.get("size") else []
         words += ["head only" if row["frozen"] else "whole network"] if row.get("frozen") is not None else []
         axes.annotate(
-            "\n".join(words), ((start + end + 1) / 2, 0.02), xycoords=("data", "axes fraction"),
+            "\n".join(words), ((start + end + 1) / 2, 1.02), xycoords=("data", "axes fraction"),
             ha="center", va="bottom", fontsize=7.5, color=MUTED,
         )  # fmt: skip
 
@@ -248,7 +253,7 @@ def _column(history: Sequence[Mapping[str, Any]], key: str) -> NDArray[np.float6
 
 
 def _area_text(area: Area) -> str:
-    return "unknown" if area.value is None else f"{area.value:.3f}, 95 % {interval(area)}"
+    return "unknown" if area.value is None else f"{area_value(area)}, 95 % {interval(area)}"
 
 
 def _wrapped(name: str) -> str:
