@@ -1,0 +1,178 @@
+"""Put films on the sides train, valid and test so that nothing that belongs together is torn apart.
+
+Films that share a patient or a near-copy group are tied; tied films form a *component* (of ties of
+ties as well), and a component goes to one side as a whole. Components are dealt out largest first, each
+to the side where it lowers the chi-square distance between what each (class, source), each class and
+each source has on that side and what it should have.
+
+Pure: no files, no pixels. The same films and seed give the same sides, whatever the films' order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from carina.errors import SplitError
+
+SIDES = ("train", "valid", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class SplitRow:
+    """One film to be dealt: a unique ``key`` and what ties it to other films."""
+
+    key: str
+    patient: str
+    group: str
+    class_name: str
+    source: str
+
+
+def assign(
+    rows: Sequence[SplitRow],
+    *,
+    valid: float,
+    test: float,
+    seed: int,
+    by: Literal["patient", "image"] = "patient",
+    ties: Iterable[tuple[str, str]] = (),
+) -> list[str]:
+    """The side of each row, in the rows' order.
+
+    ``valid`` and ``test`` are shares of all films; the rest is ``train``. ``by="image"`` ignores every
+    tie and deals single films at random, as the original report did. ``ties`` are further pairs of
+    patients that must stay together.
+
+    Raises SplitError when the shares make no sense, or when a class has fewer components than there
+    are sides to fill.
+    """
+    shares = _shares(valid, test)
+    if len({row.key for row in rows}) != len(rows):
+        raise SplitError("films to be split must have keys of their own; the same key came twice")
+    if by == "image":
+        return _at_random(rows, shares, seed)
+    components = _components(rows, ties)
+    _check_enough(components, shares)
+    sides = _deal(components, shares, seed)
+    _fill_gaps(components, sides, shares, seed)
+    side_of = {row.key: side for component, side in zip(components, sides, strict=True) for row in component}
+    return [side_of[row.key] for row in rows]
+
+
+def _shares(valid: float, test: float) -> dict[str, float]:
+    if not (0 <= valid <= 1 and 0 <= test <= 1 and valid + test <= 1 + 1e-9):
+        raise SplitError(f"valid {valid:g} and test {test:g} are shares of all films; each from 0 to 1, together at most 1")
+    shares = {"train": max(0.0, 1 - valid - test), "valid": valid, "test": test}
+    return {side: share for side, share in shares.items() if share > 1e-9}
+
+
+def _order(seed: int, key: str) -> bytes:
+    """A place in a random order that depends on the seed and the key alone."""
+    return hashlib.blake2b(f"{seed}\0{key}".encode(), digest_size=8).digest()
+
+
+def _at_random(rows: Sequence[SplitRow], shares: Mapping[str, float], seed: int) -> list[str]:
+    ranked = sorted(range(len(rows)), key=lambda i: _order(seed, rows[i].key))
+    counts = {side: round(len(rows) * share) for side, share in shares.items() if side != "train"}
+    dealt = [side for side in SIDES for _ in range(counts.get(side, 0))]
+    dealt = dealt[: len(rows)] + [next(iter(shares))] * (len(rows) - len(dealt))
+    sides = [""] * len(rows)
+    for i, side in zip(ranked, dealt, strict=True):
+        sides[i] = side
+    return sides
+
+
+def _components(rows: Sequence[SplitRow], ties: Iterable[tuple[str, str]]) -> list[list[SplitRow]]:
+    """Films joined by patients and groups, by union-find; components and their films in order of key."""
+    parent: dict[Hashable, Hashable] = {}
+
+    def root(item: Hashable) -> Hashable:
+        parent.setdefault(item, item)
+        while parent[item] != item:
+            parent[item] = item = parent[parent[item]]
+        return item
+
+    for row in rows:
+        parent[root(("patient", row.patient))] = root(("group", row.group))
+    for one, other in ties:
+        parent[root(("patient", one))] = root(("patient", other))
+    found: defaultdict[Hashable, list[SplitRow]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: row.key):
+        found[root(("patient", row.patient))].append(row)
+    return list(found.values())
+
+
+def _check_enough(components: Sequence[Sequence[SplitRow]], shares: Mapping[str, float]) -> None:
+    count = Counter(name for component in components for name in {row.class_name for row in component})
+    for name, n in sorted(count.items()):
+        if n < len(shares):
+            wanted = " + ".join(shares)
+            raise SplitError(
+                f"class {name!r} has {n} independent patient{'s' * (n != 1)}, too few for {wanted}; "
+                "add films of other patients, set --valid or --test to 0, or leave the class out with --labels"
+            )
+
+
+def _margins(component: Sequence[SplitRow]) -> Counter[tuple[str, ...]]:
+    """How many films the component adds to each (class, source), class, source, and to the whole."""
+    counts: Counter[tuple[str, ...]] = Counter()
+    for row in component:
+        counts[("both", row.class_name, row.source)] += 1
+        counts[("class", row.class_name)] += 1
+        counts[("source", row.source)] += 1
+    counts[("all",)] = len(component)
+    return counts
+
+
+def _deal(components: Sequence[Sequence[SplitRow]], shares: Mapping[str, float], seed: int) -> list[str]:
+    margins = [_margins(component) for component in components]
+    total: Counter[tuple[str, ...]] = Counter()
+    for margin in margins:
+        total.update(margin)
+    have: Counter[tuple[str, tuple[str, ...]]] = Counter()
+
+    def cost(side: str, margin: Mapping[tuple[str, ...], int]) -> float:
+        """By how much the chi-square distance grows when the component goes to ``side``."""
+        grown = 0.0
+        for key, n in margin.items():
+            want = shares[side] * total[key]
+            before = have[side, key] - want
+            grown += n * (2 * before + n) / want
+        return grown
+
+    ranked = sorted(range(len(components)), key=lambda i: (-len(components[i]), _order(seed, components[i][0].key)))
+    sides = [""] * len(components)
+    for i in ranked:
+        sides[i] = min(shares, key=lambda side: cost(side, margins[i]))
+        for key, n in margins[i].items():
+            have[sides[i], key] += n
+    return sides
+
+
+def _fill_gaps(
+    components: Sequence[Sequence[SplitRow]], sides: list[str], shares: Mapping[str, float], seed: int
+) -> None:
+    """Move the smallest possible component to each side that lacks a class altogether."""
+    classes = [{row.class_name for row in component} for component in components]
+    on: Counter[tuple[str, str]] = Counter((s, name) for s, names in zip(sides, classes, strict=True) for name in names)
+    for name in sorted({name for names in classes for name in names}):
+        for side in shares:
+            if on[side, name]:
+                continue
+            movable = [
+                i for i, names in enumerate(classes) if name in names and all(on[sides[i], other] > 1 for other in names)
+            ]
+            if not movable:
+                raise SplitError(
+                    f"class {name!r} cannot be on all of {', '.join(shares)} without tearing a patient apart; "
+                    "add films of other patients, or set --valid or --test to 0"
+                )
+            i = min(movable, key=lambda i: (len(components[i]), _order(seed, components[i][0].key)))
+            for other in classes[i]:
+                on[sides[i], other] -= 1
+                on[side, other] += 1
+            sides[i] = side
