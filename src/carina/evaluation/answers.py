@@ -8,7 +8,7 @@ that is gone, damaged or no longer the one that was compiled is refused, never l
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ from carina.data.catalogue import Catalogue
 from carina.data.pixels import PixelCache
 from carina.errors import DataError
 from carina.images.prepare import Preparation
-from carina.records import Prediction, Progress, Refusal
+from carina.records import Progress, Refusal
 from carina.scoring.scorer import Scorer
 
 Tell = Callable[[Progress], None]
@@ -52,13 +52,17 @@ def _from_files(scorer: Scorer, films: pa.Table) -> Iterator[Answer]:
     scored = scorer.score([path for path in paths if os.path.lexists(path)])
     for path, sha256 in zip(paths, hashes, strict=True):
         if not os.path.lexists(path):
-            yield Refusal(path, "missing", "missing: the file is gone since the catalogue was compiled; put it back")
+            yield Refusal(
+                path, "missing", "missing: the file is gone since the catalogue was compiled; put it back"
+            )
             continue
         answer = next(scored)
         if isinstance(answer, Refusal):
             yield answer
         elif answer.sha256 != sha256:
-            yield Refusal(path, "changed", "changed: not the file that was compiled; compile the catalogue again")
+            yield Refusal(
+                path, "changed", "changed: not the file that was compiled; compile the catalogue again"
+            )
         else:
             yield answer.probabilities
 

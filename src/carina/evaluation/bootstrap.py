@@ -66,7 +66,9 @@ def shares(
     exact binomial interval at the effective number of films (see :func:`exact_interval`).
     """
     _, inverse = np.unique(patients, return_inverse=True)
-    masks = np.column_stack([column for hit, among in questions for column in (hit & among, among)])  # (N, 2Q)
+    masks = np.column_stack(
+        [column for hit, among in questions for column in (hit & among, among)]
+    )  # (N, 2Q)
     counts = np.zeros((int(inverse.max(initial=-1)) + 1, masks.shape[1]), dtype=np.int64)  # (P, 2Q)
     np.add.at(counts, inverse, masks.astype(np.int64))
     drawn = _resampled_sums(counts, draws, seed)  # (draws, 2Q)
@@ -143,7 +145,10 @@ def _resampled_sums(counts: NDArray[np.int64], draws: int, seed: int) -> NDArray
 
 
 def _rate(
-    hits: NDArray[np.int64], films: NDArray[np.int64], drawn_hits: NDArray[np.int64], drawn_films: NDArray[np.int64]
+    hits: NDArray[np.int64],
+    films: NDArray[np.int64],
+    drawn_hits: NDArray[np.int64],
+    drawn_films: NDArray[np.int64],
 ) -> Rate:
     """One share from its counts per patient (P,) and per draw (draws,)."""
     total, people = int(films.sum()), int((films > 0).sum())
@@ -217,7 +222,8 @@ def _score_interval(
     plain = _newcombe_variance(value, *films)
     inflation = variance / plain if plain > 0 and variance > 0 else np.inf
     m, n = (
-        float(np.clip(count / inflation, people, count)) for count, people in zip(films, patients, strict=True)
+        float(np.clip(count / inflation, people, count))
+        for count, people in zip(films, patients, strict=True)
     )
     z = stats.norm.ppf((1 + CONFIDENCE) / 2)
 

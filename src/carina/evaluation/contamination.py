@@ -41,7 +41,7 @@ class Identity:
 
 
 def contamination(films: Identity, catalogue: Identity, trained_on: Set[str]) -> Contamination:
-    """Count the ``films`` known to a bundle ``trained_on`` these sha256s, all films of ``catalogue`` at hand."""
+    """Count the ``films``, a part of ``catalogue``, that a bundle ``trained_on`` these sha256s knows."""
     if not trained_on:
         return Contamination(len(films.sha256), None, None, None)
     seen = [index for index, sha256 in enumerate(catalogue.sha256) if sha256 in trained_on]
@@ -59,8 +59,8 @@ def warning(found: Contamination, split: str) -> str | None:
     """What a reader must know before the figures; None where there is nothing to say."""
     if found.same_film is None:
         return (
-            "The bundle does not list the films it was trained on, so nobody can tell whether these films are new "
-            "to it. If they are not, every figure is too good."
+            "The bundle does not list the films it was trained on, so nobody can tell whether these films "
+            "are new to it. If they are not, every figure is too good."
         )
     if not found.known:
         return None

@@ -79,7 +79,7 @@ def evaluate(
     catalogue = catalogue if isinstance(catalogue, Catalogue) else Catalogue.open(Path(catalogue))
     folder = _usable_folder(Path(out), bundle)
     history = read_history(bundle, Path(run) if run is not None else None)
-    films = _films(catalogue, split)
+    films = catalogue.table(split)
     labels = _labels(films, bundle, catalogue)
     known = contamination(_identity(films), _identity(catalogue.table()), _trained_on(bundle))
     scorer = Scorer(bundle)
@@ -97,20 +97,16 @@ def evaluate(
 
 def _usable_folder(out: Path, bundle: Bundle) -> Path:
     if out.resolve().is_relative_to(bundle.root.resolve()):
-        raise OutputError(f"{out}: lies in the bundle, which holds nothing but the model; name a folder outside it")
+        raise OutputError(
+            f"{out}: lies in the bundle, which holds nothing but the model; name a folder outside it"
+        )
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{out}: cannot be made ({error.strerror}); name another folder with --out") from error
+        raise OutputError(
+            f"{out}: cannot be made ({error.strerror}); name another folder with --out"
+        ) from error
     return out
-
-
-def _films(catalogue: Catalogue, split: str) -> pa.Table:
-    films = catalogue.table(split)
-    if not len(films):
-        there = sorted(set(catalogue.table()["split"].to_pylist()))
-        raise DataError(f"{catalogue.root}: no film in the split {split!r}; it has {', '.join(there) or 'no films'}")
-    return films
 
 
 def _labels(films: pa.Table, bundle: Bundle, catalogue: Catalogue) -> Labels:
@@ -119,8 +115,8 @@ def _labels(films: pa.Table, bundle: Bundle, catalogue: Catalogue) -> Labels:
     strange = sorted(set(names).difference(bundle.classes))
     if strange:
         raise DataError(
-            f"{catalogue.root}: the class {strange[0]!r} is not one of the bundle's ({', '.join(bundle.classes)}); "
-            "compile it with a label map that gives the bundle's classes"
+            f"{catalogue.root}: the class {strange[0]!r} is not one of the bundle's "
+            f"({', '.join(bundle.classes)}); compile it with a label map that gives the bundle's classes"
         )
     torn = sorted(name for name in set(names) if (name in bundle.healthy) != (name in catalogue.healthy))
     if torn:
@@ -149,7 +145,9 @@ def _predictions(
     given = answers(scorer, films, cache, progress)
     reasons = tuple(answer.reason if isinstance(answer, Refusal) else None for answer in given)
     if all(reason is not None for reason in reasons):
-        raise DataError(f"none of the {len(given)} films could be scored; the first: {films['path'][0]}: {reasons[0]}")
+        raise DataError(
+            f"none of the {len(given)} films could be scored; the first: {films['path'][0]}: {reasons[0]}"
+        )
     probabilities = np.full((len(given), len(bundle.classes)), np.nan)
     for row, answer in enumerate(given):
         if not isinstance(answer, Refusal):
@@ -169,21 +167,26 @@ def _measured(predictions: Predictions, seed: int) -> Metrics:
     )
 
 
-def _warnings(predictions: Predictions, metrics: Metrics, known: Contamination, split: str) -> tuple[str, ...]:
+def _warnings(
+    predictions: Predictions, metrics: Metrics, known: Contamination, split: str
+) -> tuple[str, ...]:
     """What must be known before a figure is read, gravest first."""
     found = [contamination_warning(known, split)]
     refused = [row for row, reason in enumerate(predictions.refused) if reason is not None]
     if refused:
         sick = int(predictions.sick[predictions.labels[refused]].sum())
         found.append(
-            f"{counted(len(refused), 'film')} of {len(predictions.refused):,} could not be scored, {sick:,} of them "
-            "diseased. They are in no figure; a person must read them. The list is under “Films and sources”."
+            f"{counted(len(refused), 'film')} of {len(predictions.refused):,} could not be scored, "
+            f"{sick:,} of them diseased. They are in no figure; a person must read them. "
+            "The list is under “Films and sources”."
         )
     if predictions.sick.all():
         found.append("The bundle names no healthy class, so healthy against diseased cannot be measured.")
     absent = [each.name for each in metrics.per_class if not each.films]
     if absent:
-        found.append(f"No film of {listed(absent)} is among these films: nothing is known about the recall there.")
+        found.append(
+            f"No film of {listed(absent)} is among these films: nothing is known about the recall there."
+        )
     return tuple(each for each in found if each is not None)
 
 
@@ -201,7 +204,9 @@ def _evidence(
     drawn = whole[sample_rows(labels, SAMPLES, content["seed"])]
     sources = counted(len(set(predictions.column("source"))), "source")
     films = f"{counted(metrics.films, 'film')} of {counted(metrics.patients, 'patient')} from {sources}"
-    advice = " (these films steered the training; quote the figures of the test split)" if split == "valid" else ""
+    advice = (
+        " (these films steered the training; quote the figures of the test split)" if split == "valid" else ""
+    )
     return Evidence(
         title=f"{bundle['name']}: what may be claimed",
         lead=f"Split “{split}”: {films} · {content['created'][:10]}",

@@ -90,7 +90,9 @@ def detection_curves(curve: Curve, area: Area, rules: Sequence[Detection]) -> st
         return _svg(figure)
 
 
-def class_curves(names: Sequence[str], curves: Sequence[Curve | None], areas: Sequence[Area], kind: str) -> str:
+def class_curves(
+    names: Sequence[str], curves: Sequence[Curve | None], areas: Sequence[Area], kind: str
+) -> str:
     """One small chart a class, ``kind`` "roc" or "precision": curves in one frame hide each other."""
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
@@ -100,7 +102,9 @@ def class_curves(names: Sequence[str], curves: Sequence[Curve | None], areas: Se
         for cell, name, curve, area in zip(cells, names, curves, areas, strict=False):
             if curve is None:
                 cell.set(title=name, xticks=[], yticks=[])
-                cell.text(0.5, 0.5, "cannot be drawn:\n" + (area.why or ""), ha="center", va="center", color=MUTED)
+                cell.text(
+                    0.5, 0.5, "cannot be drawn:\n" + (area.why or ""), ha="center", va="center", color=MUTED
+                )
             elif kind == "roc":
                 _roc(cell, curve, f"{name}\narea {_area_text(area)}")
             else:
@@ -127,7 +131,9 @@ def confusion_matrix(metrics: Metrics) -> str:
         axes.set_yticks(np.arange(0.5, size - 1), minor=True)
         axes.grid(visible=True, which="minor")
         axes.set_xticks(range(size), [_wrapped(name) for name in names])
-        axes.set_yticks(range(size), [f"{_wrapped(n)}\n({t} films)" for n, t in zip(names, totals[:, 0], strict=True)])
+        axes.set_yticks(
+            range(size), [f"{_wrapped(n)}\n({t} films)" for n, t in zip(names, totals[:, 0], strict=True)]
+        )
         axes.set_xlabel("predicted", fontweight="bold")
         axes.set_ylabel("actual", fontweight="bold")
         axes.tick_params(which="both", length=0)
@@ -138,7 +144,7 @@ def confusion_matrix(metrics: Metrics) -> str:
 def forest(metrics: Metrics) -> str:
     """Detection, recall and precision of each class as points with their 95 % intervals."""
     classes = metrics.per_class
-    panels = [
+    panels: list[tuple[str, list[Rate | None], str]] = [
         ("Called any disease", [None if figures.healthy else figures.detected for figures in classes], "o"),
         ("Recall: called by its own name", [figures.recall for figures in classes], "s"),
         ("Precision", [figures.precision for figures in classes], "D"),
@@ -167,7 +173,9 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> str:
         figure = Figure(figsize=(_WIDTH, 3.2), layout="constrained")
         left, right = figure.subplots(1, 2)
         left.plot(epochs, _column(history, "train_loss"), "o--", color=BLUE, markersize=4, label="training")
-        left.plot(epochs, _column(history, "valid_loss"), "s-", color=VERMILION, markersize=4, label="validation")
+        left.plot(
+            epochs, _column(history, "valid_loss"), "s-", color=VERMILION, markersize=4, label="validation"
+        )
         left.set(xlabel="epoch")
         left.set_title("Loss", pad=26)
         left.legend(loc="upper right")
@@ -221,20 +229,26 @@ def _forest_row(axes: Axes, row: int, rate: Rate | None, marker: str) -> None:
 def _confusion_cell(axes: Axes, place: tuple[int, int], films: int, share: float, missed: bool) -> None:
     row, column = place
     if missed:
-        edge = {"fill": False, "edgecolor": VERMILION, "linewidth": 2.0}
+        edge: dict[str, Any] = {"fill": False, "edgecolor": VERMILION, "linewidth": 2.0}
         axes.add_patch(Rectangle((column - 0.46, row - 0.44), 0.92, 0.88, **edge))
     if not films:
         axes.text(column, row, "0", ha="center", va="center", color=MUTED, fontsize=8.5)
         return
     colour = "white" if share > 0.6 else INK
-    axes.text(column, row - 0.12, f"{films}", ha="center", va="center", color=colour, fontweight="bold", fontsize=10)
+    axes.text(
+        column, row - 0.12, f"{films}", ha="center", va="center", color=colour, fontweight="bold", fontsize=10
+    )
     axes.text(column, row + 0.22, percent(share), ha="center", va="center", color=colour, fontsize=8)
 
 
 def _stages(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
     """Shade every other stage and name it along the top edge."""
     stages = [row.get("stage") for row in history]
-    borders = [0, *(index for index in range(1, len(stages)) if stages[index] != stages[index - 1]), len(stages)]
+    borders = [
+        0,
+        *(index for index in range(1, len(stages)) if stages[index] != stages[index - 1]),
+        len(stages),
+    ]
     for number, (start, end) in enumerate(pairwise(borders)):
         if number % 2:
             axes.axvspan(start + 0.5, end + 0.5, color="#f0f2f5", zorder=0, linewidth=0)
@@ -249,7 +263,9 @@ def _stages(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
 
 def _column(history: Sequence[Mapping[str, Any]], key: str) -> NDArray[np.float64]:
     values = [row.get(key) for row in history]
-    return np.array([v if isinstance(v, int | float) and np.isfinite(v) else np.nan for v in values], dtype=float)
+    return np.array(
+        [v if isinstance(v, int | float) and np.isfinite(v) else np.nan for v in values], dtype=float
+    )
 
 
 def _area_text(area: Area) -> str:

@@ -27,8 +27,12 @@ def headlines(metrics: Metrics) -> tuple[Headline, ...]:
     found, spared, area = metrics.detection.sensitivity, metrics.detection.specificity, metrics.disease_auc
     films = f"{counted(area.positives, 'diseased film')} against {counted(area.negatives, 'healthy film')}"
     return (
-        Headline("Recall of disease", percent(found.value), interval(found), _behind(found, "diseased", "missed")),
-        Headline("Specificity", percent(spared.value), interval(spared), _behind(spared, "healthy", "false alarms")),
+        Headline(
+            "Recall of disease", percent(found.value), interval(found), _behind(found, "diseased", "missed")
+        ),
+        Headline(
+            "Specificity", percent(spared.value), interval(spared), _behind(spared, "healthy", "false alarms")
+        ),
         Headline("Area under the ROC curve", area_value(area), interval(area), area.why or films),
     )
 
@@ -36,7 +40,10 @@ def headlines(metrics: Metrics) -> tuple[Headline, ...]:
 def lines(metrics: Metrics) -> tuple[str, ...]:
     """What a terminal shows, one figure a line."""
     shown = [
-        (card.label, f"{card.value} (95 % interval {card.interval}): {card.behind}" if card.interval else card.behind)
+        (
+            card.label,
+            f"{card.value} (95 % interval {card.interval}): {card.behind}" if card.interval else card.behind,
+        )
         for card in headlines(metrics)
     ]
     sick = [each for each in metrics.per_class if not each.healthy and each.detected.value is not None]

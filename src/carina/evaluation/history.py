@@ -21,7 +21,9 @@ def read_history(bundle: Bundle, run: Path | None) -> tuple[dict[str, Any], ...]
     """
     name = "history.jsonl"
     if run is not None and not (run / name).is_file():
-        raise RunError(f"{run}: holds no {name}, so it is no run folder; name the folder that `carina train` wrote")
+        raise RunError(
+            f"{run}: holds no {name}, so it is no run folder; name the folder that `carina train` wrote"
+        )
     places = [run] if run is not None else [bundle.root.parent, bundle.root]
     path = next((place / name for place in places if (place / name).is_file()), None)
     if path is None:
@@ -34,7 +36,9 @@ def read_history(bundle: Bundle, run: Path | None) -> tuple[dict[str, Any], ...]
                 rows.append(dict(json.loads(line)))
             except (ValueError, TypeError) as error:
                 if number < len(lines):
-                    raise RunError(f"{path}: line {number} is damaged; leave it out or train again") from error
+                    raise RunError(
+                        f"{path}: line {number} is damaged; leave it out or train again"
+                    ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise RunError(f"{path}: cannot be read ({error}); name another run") from error
     return tuple(rows)

@@ -12,7 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import brier_score_loss, confusion_matrix, precision_recall_curve, roc_auc_score, roc_curve
+from sklearn.metrics import (
+    brier_score_loss,
+    confusion_matrix,
+    precision_recall_curve,
+    roc_auc_score,
+    roc_curve,
+)
 
 from carina.evaluation.bootstrap import DRAWS, Area, Mask, Rate, areas, shares
 
@@ -130,7 +136,13 @@ def measure(
     p_disease = disease_probability(probabilities, sick)
     everyone = np.ones(len(labels), dtype=bool)
     over_half = p_disease >= HALF
-    questions = [(predicted == labels, everyone), (flagged, ill), (~flagged, ~ill), (over_half, ill), (~over_half, ~ill)]
+    questions = [
+        (predicted == labels, everyone),
+        (flagged, ill),
+        (~flagged, ~ill),
+        (over_half, ill),
+        (~over_half, ~ill),
+    ]
     for index in range(len(classes)):
         mine = labels == index
         questions += [(predicted == index, mine), (mine, predicted == index), (flagged, mine)]
@@ -150,11 +162,15 @@ def measure(
         detection=_detection("the most probable class is a disease", None, rates[1], rates[2], sick),
         detection_at_half=_detection(f"p_disease ≥ {HALF}", HALF, rates[3], rates[4], sick),
         disease_auc=separated[0],
-        disease_brier=float(brier_score_loss(ill, p_disease, pos_label=True)) if 0 < ill.sum() < len(ill) else None,
+        disease_brier=float(brier_score_loss(ill, p_disease, pos_label=True))
+        if 0 < ill.sum() < len(ill)
+        else None,
         accuracy=rates[0],
         macro_auc=macro_area(probabilities, labels, classes),
         log_loss=float(losses(probabilities, labels).mean()) if len(labels) else None,
-        brier=float(((probabilities - np.eye(len(classes))[labels]) ** 2).sum(axis=1).mean()) if len(labels) else None,
+        brier=float(((probabilities - np.eye(len(classes))[labels]) ** 2).sum(axis=1).mean())
+        if len(labels)
+        else None,
         per_class=tuple(
             ClassFigures(
                 name=name,
@@ -183,7 +199,9 @@ def macro_area(probabilities: Probabilities, labels: Labels, classes: Sequence[s
     )
 
 
-def most_confused(confusion: NDArray[np.int64], classes: Sequence[str], at_least: int = 1) -> tuple[Confusion, ...]:
+def most_confused(
+    confusion: NDArray[np.int64], classes: Sequence[str], at_least: int = 1
+) -> tuple[Confusion, ...]:
     """The cells off the diagonal with ``at_least`` films, most films first (ties in class order)."""
     cells = [
         Confusion(classes[row], classes[column], int(confusion[row, column]))
@@ -207,7 +225,9 @@ def curve(scores: NDArray[np.float64], positive: Mask) -> Curve | None:
     return Curve(false_alarms, sensitivity, recall, precision, float(positive.mean()))
 
 
-def _detection(rule: str, threshold: float | None, sensitivity: Rate, specificity: Rate, sick: Mask) -> Detection:
+def _detection(
+    rule: str, threshold: float | None, sensitivity: Rate, specificity: Rate, sick: Mask
+) -> Detection:
     """A detection whose missing figures say what is missing."""
     if sick.all():
         return Detection(rule, threshold, *[_unknown("the bundle names no healthy class")] * 2)

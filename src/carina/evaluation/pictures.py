@@ -35,7 +35,9 @@ class FilmPicture:
     heatmap: NDArray[np.uint8]
 
 
-def film_pictures(predictions: Predictions, rows: NDArray[np.int64], scorer: Scorer) -> tuple[FilmPicture, ...]:
+def film_pictures(
+    predictions: Predictions, rows: NDArray[np.int64], scorer: Scorer
+) -> tuple[FilmPicture, ...]:
     """Pictures of these (scored) rows, in order; a film that can no longer be read is left out."""
     paths = [predictions.column("path")[row] for row in rows]
     sources = predictions.column("source")
@@ -55,7 +57,9 @@ def sample_rows(labels: NDArray[np.int64], per_class: int, seed: int) -> NDArray
     return np.concatenate([order[labels[order] == label][:per_class] for label in np.unique(labels)])
 
 
-def _picture(predictions: Predictions, row: np.int64, source: str, loss: float, seen: Prediction) -> FilmPicture:
+def _picture(
+    predictions: Predictions, row: np.int64, source: str, loss: float, seen: Prediction
+) -> FilmPicture:
     top = int(predictions.probabilities[row].argmax())
     return FilmPicture(
         name=Path(seen.path).name,

@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from carina.evaluation.metrics import Labels, Mask, Probabilities, disease_probability, losses
+from carina.evaluation.bootstrap import Mask
+from carina.evaluation.metrics import Labels, Probabilities, disease_probability, losses
 from carina.taxonomy import column_name
 
 

@@ -11,7 +11,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from carina.evaluation.headline import headlines
 from carina.evaluation.sections import SECTIONS, Evidence
 
-NOTICE = "Carina is not a medical device. This page is for research; it is no basis for the care of a patient."
+NOTICE = (
+    "Carina is not a medical device. This page is for research; it is no basis for the care of a patient."
+)
 
 
 def render(evidence: Evidence) -> str:

@@ -44,7 +44,9 @@ def content(
     """What ``metrics.json`` says."""
     rows = zip(predictions.column("path"), predictions.labels, predictions.refused, strict=True)
     refused = [
-        {"path": path, "class": bundle.classes[label], "reason": reason} for path, label, reason in rows if reason
+        {"path": path, "class": bundle.classes[label], "reason": reason}
+        for path, label, reason in rows
+        if reason
     ]
     return {
         "format": FORMAT,
@@ -87,7 +89,9 @@ def write(folder: Path, table: pa.Table, page: str, content: Mapping[str, Any]) 
         for name in files:
             (folder / (name + mark)).replace(folder / name)
     except OSError as error:
-        raise OutputError(f"{folder}: cannot be written ({error.strerror}); free space or name another folder") from error
+        raise OutputError(
+            f"{folder}: cannot be written ({error.strerror}); free space or name another folder"
+        ) from error
     finally:
         for name in files:
             with suppress(OSError):

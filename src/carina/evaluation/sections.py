@@ -74,10 +74,13 @@ def healthy_against_diseased(evidence: Evidence) -> Section:
     drawn = curve(*_disease_scores(predictions))
     if drawn is None:
         why = metrics.disease_auc.why or "one side has no film"
-        return Section("disease", "Healthy against diseased", (table, Paragraph(f"No curve can be drawn: {why}.")))
+        return Section(
+            "disease", "Healthy against diseased", (table, Paragraph(f"No curve can be drawn: {why}."))
+        )
     chart = Chart(
         figures.detection_curves(drawn, metrics.disease_auc, rules),
-        f"ROC and precision-recall curve of healthy against diseased; area {with_interval(metrics.disease_auc)}.",
+        f"ROC and precision-recall curve of healthy against diseased; "
+        f"area {with_interval(metrics.disease_auc)}.",
         "Score: p_disease, one minus the probability of the healthy classes. Dotted: what guessing reaches. "
         "Precision depends on the share of diseased films here and is not the predictive value elsewhere.",
     )
@@ -100,7 +103,9 @@ def per_class(evidence: Evidence) -> Section:
     )
     macro = metrics.macro_auc
     mean = DASH if macro.value is None else f"{macro.value:.3f}"
-    left_out = f" It leaves out {listed(macro.left_out)}, which cannot be measured here." if macro.left_out else ""
+    left_out = (
+        f" It leaves out {listed(macro.left_out)}, which cannot be measured here." if macro.left_out else ""
+    )
     text = (
         f"Accuracy {with_interval(metrics.accuracy)}: {metrics.accuracy.hits:,} of "
         f"{counted(metrics.accuracy.films, 'film')} were called by their own name. "
@@ -113,7 +118,11 @@ def per_class(evidence: Evidence) -> Section:
         "Points: measured share. Bars: 95 % interval, resampled by patient.",
     )
     head = ("Class", "Films", "Patients", "Recall", "Precision", "Area under ROC")
-    return Section("classes", "Class by class", (Paragraph(text), Table("Each class against all others.", head, rows), chart))
+    return Section(
+        "classes",
+        "Class by class",
+        (Paragraph(text), Table("Each class against all others.", head, rows), chart),
+    )
 
 
 def confusion(evidence: Evidence) -> Section:
@@ -195,7 +204,10 @@ def samples(evidence: Evidence) -> Section:
         Gallery(
             name,
             tuple(
-                Card(((figures.picture(each.prepared), f"A film of {name} from {each.source}"),), (("", each.source),))
+                Card(
+                    ((figures.picture(each.prepared), f"A film of {name} from {each.source}"),),
+                    (("", each.source),),
+                )
                 for each in evidence.samples
                 if each.actual == name
             ),
@@ -214,7 +226,8 @@ def training(evidence: Evidence) -> Section:
     if not evidence.history:
         return Section("training", "Training")
     last = evidence.history[-1]
-    alt = f"Losses and accuracy over {counted(len(evidence.history), 'epoch')}; last accuracy {last.get('accuracy')}."
+    epochs = counted(len(evidence.history), "epoch")
+    alt = f"Losses and accuracy over {epochs}; last accuracy {last.get('accuracy')}."
     caption = "Bands: the stages of the recipe, with the size of the films and what was trained."
     return Section("training", "Training", (Chart(figures.training_curves(evidence.history), alt, caption),))
 
@@ -233,12 +246,18 @@ def films(evidence: Evidence) -> Section:
     blocks: list[Block] = [Table("Films by source and class.", ("Source", *names, "All"), tuple(rows))]
     refused = [
         (path, names[label], reason)
-        for path, label, reason in zip(predictions.column("path"), predictions.labels, predictions.refused, strict=True)
+        for path, label, reason in zip(
+            predictions.column("path"), predictions.labels, predictions.refused, strict=True
+        )
         if reason is not None
     ]
     if refused:
         shown = tuple(refused[:50])
-        more = f" The first {len(shown)} of {len(refused):,}; all stand in predictions.parquet." if len(refused) > 50 else ""
+        more = (
+            f" The first {len(shown)} of {len(refused):,}; all stand in predictions.parquet."
+            if len(refused) > 50
+            else ""
+        )
         caption = f"Films that could not be scored. They are in none of the figures above.{more}"
         blocks.append(Table(caption, ("File", "Actual", "Reason"), shown, numeric=3))
     return Section("films", "Films and sources", tuple(blocks))
@@ -247,9 +266,10 @@ def films(evidence: Evidence) -> Section:
 def record(evidence: Evidence) -> Section:
     """What exactly was measured, and how the figures were computed."""
     method = (
-        "Intervals are 95 % intervals. Patients, not films, are drawn with replacement (2,000 draws); the percentile "
-        "interval is joined with the exact binomial interval at the effective number of films (Korn & Graubard 1998), "
-        "and for areas with Newcombe's score interval (2006), so that few or faultless films do not look certain. "
+        "Intervals are 95 % intervals. Patients, not films, are drawn with replacement (2,000 draws); the "
+        "percentile interval is joined with the exact binomial interval at the effective number of films "
+        "(Korn & Graubard 1998), and for areas with Newcombe's score interval (2006), so that few or "
+        "faultless films do not look certain. "
         "Recall of disease counts a diseased film as found when the most probable class is any disease."
     )
     table = Table("", ("", ""), evidence.facts, numeric=2)
