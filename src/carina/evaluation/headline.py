@@ -28,12 +28,18 @@ def headlines(metrics: Metrics) -> tuple[Headline, ...]:
     films = f"{counted(area.positives, 'diseased film')} against {counted(area.negatives, 'healthy film')}"
     return (
         Headline(
-            "Recall of disease", percent(found.value), interval(found), _behind(found, "diseased", "missed")
+            "Recall of disease (sensitivity)",
+            percent(found.value),
+            interval(found),
+            _behind(found, "diseased", "found", "missed"),
         ),
         Headline(
-            "Specificity", percent(spared.value), interval(spared), _behind(spared, "healthy", "false alarms")
+            "Specificity",
+            percent(spared.value),
+            interval(spared),
+            _behind(spared, "healthy", "called healthy", "false alarms"),
         ),
-        Headline("Area under the ROC curve", area_value(area), interval(area), area.why or films),
+        Headline("Area under ROC", area_value(area), interval(area), area.why or films),
     )
 
 
@@ -49,17 +55,17 @@ def lines(metrics: Metrics) -> tuple[str, ...]:
     sick = [each for each in metrics.per_class if not each.healthy and each.detected.value is not None]
     if len(sick) > 1 and metrics.detection.sensitivity.value is not None:
         worst = min(sick, key=lambda each: each.detected.value or 0.0)
-        behind = _behind(worst.detected, worst.name, "missed")
+        behind = _behind(worst.detected, worst.name, "found", "missed")
         shown.append(("Most often missed", f"{worst.name}, found {with_interval(worst.detected)}: {behind}"))
     shown.append(("Accuracy", f"{with_interval(metrics.accuracy)}, {len(metrics.classes)} classes"))
-    return tuple(f"{label:<25} {text}" for label, text in shown)
+    return tuple(f"{label:<31} {text}" for label, text in shown)
 
 
-def _behind(rate: Rate, kind: str, wrong: str) -> str:
-    """``842 of 849 diseased films, 7 missed; 325 patients``."""
+def _behind(rate: Rate, kind: str, right: str, wrong: str) -> str:
+    """``842 of 849 diseased films found, 7 missed; 325 patients``."""
     if rate.value is None:
         return f"not measured: {rate.why}"
     return (
-        f"{rate.hits:,} of {counted(rate.films, f'{kind} film')}, {rate.films - rate.hits:,} {wrong}; "
+        f"{rate.hits:,} of {counted(rate.films, f'{kind} film')} {right}, {rate.films - rate.hits:,} {wrong}; "
         f"{counted(rate.patients, 'patient')}"
     )
