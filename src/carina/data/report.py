@@ -70,7 +70,13 @@ class CompileReport:
         kept = [sum(self.counts[s].get(name, 0) for s in sources) for name in self.classes]
         merged = sum(self.dropped.get(s, {}).get(MERGED, 0) for s in sources)
         left_out = sum(sum(self.dropped.get(s, {}).values()) for s in sources) - merged
-        return ("all" if source is None else source, *map(str, kept), str(sum(kept)), str(merged), str(left_out))
+        return (
+            "all" if source is None else source,
+            *map(str, kept),
+            str(sum(kept)),
+            str(merged),
+            str(left_out),
+        )
 
     def reasons(self) -> list[tuple[str, str, int]]:
         """Why files were left out: source, reason in words, count; in the sources' order, largest first."""
