@@ -71,6 +71,19 @@ def overlay(prepared: NDArray[np.uint8], cam: NDArray[np.float32], title: str = 
     0 to the highest contribution in this film.
     """
     side = _SIDE * max(1, round(prepared.shape[0] / _SIDE))
+    blended, top = blend(prepared, cam, side)
+    canvas = Image.new("RGB", (side + 2 * _MARGIN + 88, side + _TITLE + _FOOT), _PAPER)
+    canvas.paste(Image.fromarray(blended), (_MARGIN, _TITLE))
+    _write_title(canvas, title)
+    ImageDraw.Draw(canvas).text(
+        (_MARGIN, side + _TITLE + _FOOT // 2), _NOTICE, fill=_INK, font=_font(12), anchor="lm"
+    )
+    _draw_bar(canvas, left=side + 2 * _MARGIN, height=side, top=top)
+    return canvas
+
+
+def blend(prepared: NDArray[np.uint8], cam: NDArray[np.float32], side: int) -> tuple[NDArray[np.uint8], float]:
+    """The film with its heat alone, (side, side, 3) uint8, and the highest contribution in logits (≥ 0)."""
     film = Image.fromarray(prepared).resize((side, side), Image.Resampling.BICUBIC)
     heat = np.clip(
         np.asarray(Image.fromarray(cam.astype(np.float32)).resize((side, side), Image.Resampling.BILINEAR)),
@@ -82,14 +95,7 @@ def overlay(prepared: NDArray[np.uint8], cam: NDArray[np.float32], title: str = 
     alpha = (share * _STRONGEST)[..., np.newaxis]
     gray = np.asarray(film, dtype=np.float32)[..., np.newaxis]
     blended = gray * (1 - alpha) + _colours()[(share * 255).astype(np.uint8)] * alpha
-    canvas = Image.new("RGB", (side + 2 * _MARGIN + 88, side + _TITLE + _FOOT), _PAPER)
-    canvas.paste(Image.fromarray(blended.round().astype(np.uint8)), (_MARGIN, _TITLE))
-    _write_title(canvas, title)
-    ImageDraw.Draw(canvas).text(
-        (_MARGIN, side + _TITLE + _FOOT // 2), _NOTICE, fill=_INK, font=_font(12), anchor="lm"
-    )
-    _draw_bar(canvas, left=side + 2 * _MARGIN, height=side, top=top)
-    return canvas
+    return blended.round().astype(np.uint8), top
 
 
 def png(picture: Image.Image) -> bytes:
