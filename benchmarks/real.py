@@ -41,7 +41,11 @@ def main() -> None:
     print(f"sets: {', '.join(found)}; missing: {', '.join(sorted(set(SETS) - set(found))) or 'none'}")
     six = job(args, "six", [f"{name}={data / name}" for name in found], ())
     pediatric = ("--labels", str(ROOT / "recipes" / "labels-pediatric.toml"))
-    children = job(args, "children", [f"chest_xray={data / 'chest_xray'}"], pediatric) if "chest_xray" in found else None
+    children = (
+        job(args, "children", [f"chest_xray={data / 'chest_xray'}"], pediatric)
+        if "chest_xray" in found
+        else None
+    )
     text = section(six, children, args.backbone)
     write_section(ROOT / "docs" / "results.md", "real", text)
     print(text)
@@ -49,14 +53,20 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", default=os.environ.get("CARINA_REAL_DATA", "data"))
-    parser.add_argument("--backbone", default=os.environ.get("CARINA_BACKBONE"), help="overrides the recipe's")
+    parser.add_argument(
+        "--backbone", default=os.environ.get("CARINA_BACKBONE"), help="overrides the recipe's"
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "bench" / "real")
     return parser.parse_args()
 
 
-def job(args: argparse.Namespace, name: str, sources: Sequence[str], compile_options: Sequence[str]) -> dict[str, Any]:
+def job(
+    args: argparse.Namespace, name: str, sources: Sequence[str], compile_options: Sequence[str]
+) -> dict[str, Any]:
     """Compile, train, evaluate on the test split; answers with what the commands wrote and how long they took."""
     folder = args.out / name
     catalogue, run = folder / "catalogue", folder / "run"
@@ -64,7 +74,9 @@ def job(args: argparse.Namespace, name: str, sources: Sequence[str], compile_opt
     seconds = {
         "compile": carina("compile", *sources, *compile_options, "--out", catalogue),
         "train": carina("train", catalogue, "--recipe", QUICK, *override, "--out", run),
-        "evaluate": carina("evaluate", run / "bundle", catalogue, "--split", "test", "--out", folder / "evaluation"),
+        "evaluate": carina(
+            "evaluate", run / "bundle", catalogue, "--split", "test", "--out", folder / "evaluation"
+        ),
     }
     return {
         "seconds": seconds,

@@ -108,11 +108,12 @@ def compile_(
 ) -> None:
     """Join many folders into one catalogue: copies grouped, patients never on two sides."""
     from carina.data.compile import compile as compile_sources
-    from carina.terminal import bars, notes, output, table
+    from carina.terminal import bars, notes, output, show, table
 
     with bars() as tell:
         report = compile_sources(
-            [_source(argument) for argument in sources], out, labels=labels, valid=valid, test=test, seed=seed,
+            [_source(argument) for argument in sources], out,
+            labels=labels, valid=valid, test=test, seed=seed,
             split=_one_of("--split", split, ("patient", "image")),
             views=_one_of("--views", views, ("frontal", "all")),
             min_age=min_age,
@@ -120,10 +121,10 @@ def compile_(
             healthy=healthy, workers=workers, progress=tell,
         )  # fmt: skip
     columns, rows = report.table()
-    output().print(table(columns, rows))
+    show(output(), table(columns, rows))
     if reasons := report.reasons():
         output().print()
-        output().print(table(("source", "left out or merged because", "files"), reasons))
+        show(output(), table(("source", "left out or merged because", "files"), reasons))
     for warning in report.warnings:
         notes().print(f"warning: {warning}", markup=False)
     output().print(f"\n{report.summary()}", markup=False)
@@ -205,23 +206,23 @@ def score(
 ) -> None:
     """Score new films. What cannot be read is listed as refused, never as normal."""
     from carina.scoring.run import score_films
-    from carina.terminal import bars, notes, output, printable, table
+    from carina.terminal import bars, notes, output, printable, show, table
 
     with bars() as tell:
         summary = score_films(
             paths, model, out=out, heatmaps=heatmaps, threads=threads, top=top, progress=tell
         )
-    if summary.top:
-        rows = [(f"{p.p_disease:.3f}", p.top_class, p.path) for p in summary.top]
-        output().print(table(("p_disease", "class", "film"), rows))
-        if summary.scored > len(summary.top):
-            output().print(
-                f"… and {summary.scored - len(summary.top)} more; see {out or '--top'}", markup=False
-            )
     for refusal in summary.refusals:
         notes().print(f"refused  {printable(refusal.path)}: {printable(refusal.reason)}", markup=False)
     if summary.refused > len(summary.refusals):
         notes().print(f"refused  … and {summary.refused - len(summary.refusals)} more", markup=False)
+    if summary.top:
+        rows = [(f"{p.p_disease:.3f}", p.top_class, p.path) for p in summary.top]
+        show(output(), table(("p_disease", "class", "film"), rows))
+        if summary.scored > len(summary.top):
+            output().print(
+                f"… and {summary.scored - len(summary.top)} more; see {out or '--top'}", markup=False
+            )
     skipped = f"; {summary.skipped} files are no films and were not tried" if summary.skipped else ""
     notes().print(
         f"{summary.scored} scored, {summary.refused} refused (they need a reader){skipped}", markup=False

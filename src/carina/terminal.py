@@ -90,6 +90,13 @@ def bars() -> Iterator[Tell]:
         yield tell
 
 
+def show(out: Console, drawn: Table) -> None:
+    """Print a table at its natural width: a narrow terminal folds lines, never words."""
+    out.print(
+        drawn, width=max(out.width, out.measure(drawn).maximum), crop=False, no_wrap=True, soft_wrap=False
+    )
+
+
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str | None = None) -> Table:
     """A plain table: text to the left, numbers to the right, nothing cut."""
     out = Table(

@@ -82,7 +82,9 @@ def overlay(prepared: NDArray[np.uint8], cam: NDArray[np.float32], title: str = 
     return canvas
 
 
-def blend(prepared: NDArray[np.uint8], cam: NDArray[np.float32], side: int) -> tuple[NDArray[np.uint8], float]:
+def blend(
+    prepared: NDArray[np.uint8], cam: NDArray[np.float32], side: int
+) -> tuple[NDArray[np.uint8], float]:
     """The film with its heat alone, (side, side, 3) uint8, and the highest contribution in logits (≥ 0)."""
     film = Image.fromarray(prepared).resize((side, side), Image.Resampling.BICUBIC)
     heat = np.clip(
