@@ -7,7 +7,7 @@ may be installed beside us (GDCM, pylibjpeg-rle) dies on damaged streams instead
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,7 @@ from numpy.typing import NDArray
 from carina.errors import TruncatedImage, UnreadableImage, UnsupportedImage
 from carina.images import huffman, jpeg, jpeg2000, rle
 from carina.images.limits import AGAIN, EXPORT_AGAIN
-
-if TYPE_CHECKING:
-    from carina.images.dicom import Layout
+from carina.images.pixeldata import Layout, stored_bits
 
 _JPEG = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
 _JPEG_LOSSLESS = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
@@ -69,7 +67,7 @@ def decode_frame(frame: bytes, layout: Layout, name: str) -> tuple[NDArray[Any],
         if header.bits == 8 and not header.lossless:
             gray = jpeg.decode(frame, header, name)
             if layout.samples == 1:
-                return gray, layout.photometric
+                return stored_bits(gray.astype(np.int32), layout, layout.stored - 1), layout.photometric
         else:
             huffman.check_complete(frame, name)
     elif layout.syntax in _JPEG_2000:

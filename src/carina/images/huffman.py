@@ -26,6 +26,8 @@ from carina.images.limits import AGAIN
 _RESTART = re.compile(rb"\xff+[\xd0-\xd7]")
 _OTHER_MARKER = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]")
 _SEQUENTIAL, _LOSSLESS = (0xC0, 0xC1), (0xC3,)
+_CHUNK = 1 << 18  # bytes whose bit positions are worked out at once: 16 MB of indices
+_MARGIN = 1 << 12  # bytes; no MCU is longer (10 blocks of 64 codes of at most 32 bits)
 
 
 @dataclass(slots=True)
@@ -33,7 +35,6 @@ class _Scan:
     """What the header says about the only scan."""
 
     process: int = 0
-    units: int = 0  # samples (lossless) or 8×8 blocks (DCT) in one MCU
     mcus: int = 0
     restart: int = 0  # MCUs between restart markers; 0: none
     dc: list[int] = field(default_factory=list)  # the table of each unit of an MCU
@@ -46,8 +47,9 @@ class _Scan:
 def check_complete(stream: bytes, name: str) -> None:
     """Refuse a lossless or sequential JPEG stream whose scan ends before its last pixel.
 
-    Raises ``TruncatedImage``; ``UnreadableImage`` where a code exists in no table; ``UnsupportedImage``
-    for progressive and arithmetic coding and for several scans, none of which DICOM allows.
+    Exact to the last code: what may be missing is at most the filling bits of the last byte.
+    Raises ``TruncatedImage``; ``UnreadableImage`` where a table is damaged; ``UnsupportedImage`` for
+    progressive and arithmetic coding and for several scans, none of which DICOM allows.
     """
     scan = _read_scan(stream, name)
     ends = _OTHER_MARKER.search(scan.data)
@@ -55,49 +57,65 @@ def check_complete(stream: bytes, name: str) -> None:
     left = scan.mcus
     for segment in _RESTART.split(content):
         expected = min(left, scan.restart) if scan.restart else left
-        bits = np.frombuffer(segment.replace(b"\xff\x00", b"\xff"), np.uint8)
-        walk = _walk_samples if scan.process in _LOSSLESS else _walk_blocks
-        if expected and not walk(bits, scan, expected, name):
+        found = _count(np.frombuffer(segment.replace(b"\xff\x00", b"\xff"), np.uint8), scan, expected, name)
+        left -= found
+        if found < expected or not left:
             break
-        left -= expected
     if left:
-        raise TruncatedImage(
-            name, f"the JPEG stream ends {_share(left, scan.mcus)} before its last pixel", AGAIN
-        )
+        share = max(1, round(100 * left / scan.mcus))
+        raise TruncatedImage(name, f"the JPEG stream ends {share} % before its last pixel", AGAIN)
 
 
-def _share(left: int, whole: int) -> str:
-    return f"{max(1, round(100 * left / whole))} %"
+def _count(data: NDArray[np.uint8], scan: _Scan, most: int, name: str) -> int:
+    """How many whole MCUs, at most ``most``, the unstuffed bytes of one restart interval hold."""
+    walk = _walk_samples if scan.process in _LOSSLESS else _walk_blocks
+    found = at = 0  # at: in bits
+    while found < most:
+        base = at >> 3
+        part = data[base : base + _CHUNK + _MARGIN]
+        done, at_in_part = walk(part, scan, at & 7, most - found, name)
+        found, at = found + done, 8 * base + at_in_part
+        if at > 8 * len(data):
+            return found - 1  # the end cuts through the last one
+        if base + _CHUNK >= len(data):
+            break
+    return found
 
 
-def _walk_samples(data: NDArray[np.uint8], scan: _Scan, mcus: int, name: str) -> bool:
-    """Whether ``data`` holds all samples of ``mcus`` MCUs of a lossless scan."""
+def _walk_samples(data: NDArray[np.uint8], scan: _Scan, at: int, most: int, name: str) -> tuple[int, int]:
+    """From bit ``at``: how many MCUs of a lossless scan begin in the chunk, and the bit behind the last."""
     steps = {table: _steps(data, scan, table, name).tobytes() for table in set(scan.dc)}
     cycle = [steps[table] for table in scan.dc]
-    at, end = 0, 8 * len(data)
+    limit = 8 * _CHUNK
+    done = 0
     try:
         if len(cycle) == 1:
-            step = cycle[0]
-            for _ in range(mcus):
+            step = cycle[0][:limit]
+            for done in range(most):  # noqa: B007
                 at += step[at]
         else:
-            for _ in range(mcus):
+            for done in range(most):
+                if at >= limit:
+                    return done, at
                 for step in cycle:
                     at += step[at]
     except IndexError:
-        return False
-    return at <= end
+        return (done, at) if len(cycle) == 1 else (done + 1, 8 * len(data) + 1)
+    return most, at
 
 
-def _walk_blocks(data: NDArray[np.uint8], scan: _Scan, mcus: int, name: str) -> bool:
-    """Whether ``data`` holds all 8×8 blocks of ``mcus`` MCUs of a sequential DCT scan."""
+def _walk_blocks(data: NDArray[np.uint8], scan: _Scan, at: int, most: int, name: str) -> tuple[int, int]:
+    """The same for a sequential DCT scan, whose MCUs are made of 8×8 blocks."""
     dc_steps = {table: _steps(data, scan, table, name).tobytes() for table in set(scan.dc)}
     ac_steps = {table: _steps(data, scan, table, name).tobytes() for table in set(scan.ac)}
     ac_runs = {table: _runs(data, scan, table).tobytes() for table in set(scan.ac)}
     cycle = [(dc_steps[dc], ac_steps[ac], ac_runs[ac]) for dc, ac in zip(scan.dc, scan.ac, strict=True)]
-    at, end = 0, 8 * len(data)
+    limit = 8 * _CHUNK
+    done = 0
     try:
-        for _ in range(mcus):
+        for done in range(most):
+            if at >= limit:
+                return done, at
             for dc_step, ac_step, ac_run in cycle:
                 at += dc_step[at]
                 index = 1
@@ -105,8 +123,8 @@ def _walk_blocks(data: NDArray[np.uint8], scan: _Scan, mcus: int, name: str) -> 
                     index += ac_run[at]
                     at += ac_step[at]
     except IndexError:
-        return False
-    return at <= end
+        return done + 1, 8 * len(data) + 1
+    return most, at
 
 
 def _steps(data: NDArray[np.uint8], scan: _Scan, table: int, name: str) -> NDArray[np.uint8]:

@@ -26,7 +26,7 @@ def frame_size(frame: bytes, name: str) -> tuple[int, int]:
 
 
 def check_complete(frame: bytes, name: str) -> None:
-    """Follow the lengths of the tile-parts (``Psot``) to the end; raises ``TruncatedImage`` where they pass it."""
+    """Follow the tile-parts' lengths (``Psot``) to the end marker; raises ``TruncatedImage`` otherwise."""
     at = _start(frame, name) + 2
     try:
         while True:
