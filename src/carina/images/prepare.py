@@ -93,8 +93,7 @@ def load(
         if header.orientation > 4:
             extent = extent[::-1]
         # the decoder rounds the last column and row up; they lie at the far edge only before turning
-        pixels = upright(pixels, header.orientation)
-        return _square(pixels, extent, preparation), facts
+        return _square(upright(pixels, header.orientation), extent, preparation), facts
 
 
 def _reduction(width: int, height: int, preparation: Preparation) -> int:
