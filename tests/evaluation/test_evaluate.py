@@ -55,8 +55,8 @@ def test_three_files_and_the_headline(tmp_path: Path, films: list[Path]) -> None
 def test_predictions_stand_one_a_film_with_truth_and_answer(tmp_path: Path, films: list[Path]) -> None:
     table = pq.read_table(evaluated(tmp_path, films).out / "predictions.parquet")
     assert table.column_names == [
-        "image_id", "path", "class", "predicted", "p_disease", "p_Bacterial Pneumonia", "p_COVID-19", "p_Normal",
-        "loss", "patient", "source", "split", "refused",
+        "image_id", "path", "class", "predicted", "p_disease", "p_Bacterial Pneumonia", "p_COVID-19",
+        "p_Normal", "loss", "patient", "source", "split", "refused",
     ]  # fmt: skip
     assert table.num_rows == 12
     for row in table.to_pylist():

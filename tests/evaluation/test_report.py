@@ -18,8 +18,8 @@ from carina.evaluation.report import NOTICE, render
 from carina.evaluation.sections import SECTIONS, Evidence
 
 HISTORY = tuple(
-    {"epoch": n, "train_loss": 1 / n, "valid_loss": None if n == 2 else 1.2 / n, "accuracy": 0.9, "stage": n // 3,
-     "size": 64, "frozen": n < 3, "lr": 1e-3}
+    {"epoch": n, "train_loss": 1 / n, "valid_loss": None if n == 2 else 1.2 / n, "accuracy": 0.9,
+     "stage": n // 3, "size": 64, "frozen": n < 3, "lr": 1e-3}
     for n in range(1, 5)
 )  # fmt: skip
 

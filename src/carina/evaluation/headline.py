@@ -65,7 +65,5 @@ def _behind(rate: Rate, kind: str, right: str, wrong: str) -> str:
     """``842 of 849 diseased films found, 7 missed; 325 patients``."""
     if rate.value is None:
         return f"not measured: {rate.why}"
-    return (
-        f"{rate.hits:,} of {counted(rate.films, f'{kind} film')} {right}, {rate.films - rate.hits:,} {wrong}; "
-        f"{counted(rate.patients, 'patient')}"
-    )
+    films, patients = counted(rate.films, f"{kind} film"), counted(rate.patients, "patient")
+    return f"{rate.hits:,} of {films} {right}, {rate.films - rate.hits:,} {wrong}; {patients}"
