@@ -41,14 +41,19 @@ class Small:
         third = size // 3
         for film, label in zip(pixels, labels, strict=True):
             film[label * third : label * third + third] += 90
-        return Films(pixels, np.arange(count), labels, np.arange(first_id, first_id + count).astype(np.uint64))
+        return Films(
+            pixels, np.arange(count), labels, np.arange(first_id, first_id + count).astype(np.uint64)
+        )
 
     def split(self, size: int, *, train: int = 60, valid: int = 18) -> Split:
         return Split(self.films(train, size), self.films(valid, size, first_id=10_000))
 
     def recipe(self, *stages: dict[str, Any], **parts: dict[str, Any]) -> Recipe:
         """Without pretrained weights, on the smallest residual network timm has."""
-        keys: dict[str, Any] = {"model": {"backbone": "test_resnet", "pretrained": False}, "data": {"batch": 16}}
+        keys: dict[str, Any] = {
+            "model": {"backbone": "test_resnet", "pretrained": False},
+            "data": {"batch": 16},
+        }
         for part, values in parts.items():
             keys[part] = keys.get(part, {}) | values
         return parse_recipe(keys | {"stage": list(stages) or [{"size": 32, "epochs": 1, "lr": 1e-2}]})

@@ -14,7 +14,9 @@ def films(count: int = 4, size: int = 64) -> torch.Tensor:
     """A bright disc to the right of the middle, on gray. (N, 1, S, S) float32"""
     y, x = np.mgrid[:size, :size]
     disc = np.hypot(y - size * 0.5, x - size * 0.7) < size * 0.1
-    return torch.from_numpy(np.where(disc, 200.0, 100.0).astype(np.float32)).expand(count, 1, size, size).clone()
+    return (
+        torch.from_numpy(np.where(disc, 200.0, 100.0).astype(np.float32)).expand(count, 1, size, size).clone()
+    )
 
 
 def ids(count: int = 4) -> np.ndarray:
@@ -63,6 +65,8 @@ def test_brightness_and_contrast_stay_within_their_limits_and_the_gray_range() -
     corner = bright[:, 0, 0, 0] - 100
     assert 20 < corner.max() <= 25.5
     assert -25.5 <= corner.min() < -20
-    hard = augment(films(200), ids(200), Augment(**NONE | {"contrast": 0.5, "brightness": 1}), seed=0, epoch=0)
+    hard = augment(
+        films(200), ids(200), Augment(**NONE | {"contrast": 0.5, "brightness": 1}), seed=0, epoch=0
+    )
     assert hard.min() >= 0
     assert hard.max() <= 255

@@ -14,10 +14,14 @@ def network(backbone: str, size: int = 64) -> Network:
     return build(ModelPart(backbone=backbone, pretrained=False), 3, size=size, seed=0).eval()
 
 
-@pytest.mark.parametrize("backbone", ["test_resnet", "test_convnext", "test_vit", "test_efficientnet", "test_mambaout"])
+@pytest.mark.parametrize(
+    "backbone", ["test_resnet", "test_convnext", "test_vit", "test_efficientnet", "test_mambaout"]
+)
 def test_the_mean_of_a_classes_map_plus_its_bias_is_its_logit(backbone: str) -> None:
     made = network(backbone)
-    pixels = torch.randint(0, 256, (2, 1, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pixels = torch.randint(
+        0, 256, (2, 1, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     with torch.no_grad():
         logits, embedding, cam = Outputs(made)(pixels)
         assert torch.equal(logits, made(pixels))
@@ -40,7 +44,9 @@ def test_pixels_are_normalised_inside() -> None:
     seen: list[torch.Tensor] = []
     made.body.conv1.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
     made(torch.tensor([0, 255], dtype=torch.uint8).reshape(2, 1, 1, 1).expand(2, 1, 64, 64))
-    assert seen[0].amin((1, 2, 3)).tolist() == pytest.approx([-1, 1])  # its weights came with mean and std 0.5
+    assert seen[0].amin((1, 2, 3)).tolist() == pytest.approx(
+        [-1, 1]
+    )  # its weights came with mean and std 0.5
 
 
 def test_a_frozen_body_neither_learns_nor_moves_its_statistics() -> None:
@@ -58,10 +64,10 @@ def test_a_frozen_body_neither_learns_nor_moves_its_statistics() -> None:
     assert all(parameter.requires_grad for parameter in made.parameters())
 
 
-@pytest.mark.parametrize(
-    ("backbone", "count"), [("test_resnet", 6), ("test_vit", 8), ("mobilenetv2_100", 9)]
-)
-def test_layer_groups_run_from_the_stem_to_the_head_and_hold_every_parameter_once(backbone: str, count: int) -> None:
+@pytest.mark.parametrize(("backbone", "count"), [("test_resnet", 6), ("test_vit", 8), ("mobilenetv2_100", 9)])
+def test_layer_groups_run_from_the_stem_to_the_head_and_hold_every_parameter_once(
+    backbone: str, count: int
+) -> None:
     made = network(backbone)
     groups = made.groups()
     names = [name for group in groups for name, _ in group]

@@ -72,7 +72,10 @@ def test_any_key_can_be_set_from_outside(path: Path, override: str, read: object
         ("train.augment.rotation=3", "[train].augment: unknown key 'rotation'; did you mean 'rotate'?"),
         ("train.zzz=3", "[train]: unknown key 'zzz'; known here: "),
         ("model.drop_rate=2", "[model]: drop_rate: input should be less than 1 (given: 2)"),
-        ("stage.0.lr=fast", "stage 1: lr: give one rate (3e-3), or two: [first layers, last layers] (given: 'fast')"),
+        (
+            "stage.0.lr=fast",
+            "stage 1: lr: give one rate (3e-3), or two: [first layers, last layers] (given: 'fast')",
+        ),
         ("stage.0.lr=[1e-3, 1e-5]", "stage 1: lr: the first layers' rate comes first"),
         ("stage.0.lr=-1", "stage 1: lr: a learning rate is above 0"),
         ("stage.0.lr=nan", "stage 1: lr: give one rate"),

@@ -9,7 +9,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-_RADIOGRAPHY = frozenset({"CR", "DX", "DR", "RG", "SC", "OT", "X-RAY", "XRAY"})  # SC, OT: a film that was scanned
+_RADIOGRAPHY = frozenset(
+    {"CR", "DX", "DR", "RG", "SC", "OT", "X-RAY", "XRAY"}
+)  # SC, OT: a film that was scanned
 # DICOM PS3.3 C.8.1.3 (LL, RL, LLO, RLO …) and the words of public tables; decubitus films are frontal
 _SIDEWAYS = re.compile(r"^(L|R|LL|RL|LLO|RLO|LAO|RAO|LPO|RPO|(LEFT |RIGHT )?LAT(ERAL)?\b.*|.*\bOBLIQUE\b.*)$")
 

@@ -92,12 +92,16 @@ class Catalogue:
         except OSError as error:
             raise CatalogueError(f"{root}: {TABLE} is missing; compile the catalogue again") from error
         if hashlib.sha256(raw).hexdigest() != manifest.get("parquet_sha256"):
-            raise CatalogueError(f"{root}: {TABLE} is not the file that was compiled; compile the catalogue again")
+            raise CatalogueError(
+                f"{root}: {TABLE} is not the file that was compiled; compile the catalogue again"
+            )
         films = pq.read_table(pa.BufferReader(raw))
         classes = tuple(manifest["classes"])
         foreign = sorted(set(films["class"].to_pylist()).difference(classes))
         if films.schema.names != SCHEMA.names or foreign or films.num_rows != manifest["images"]:
-            raise CatalogueError(f"{root}: {TABLE} and {MANIFEST} contradict each other; compile the catalogue again")
+            raise CatalogueError(
+                f"{root}: {TABLE} and {MANIFEST} contradict each other; compile the catalogue again"
+            )
         return cls(root, manifest, films, classes, frozenset(manifest["healthy"]), fingerprint(films))
 
     def table(self, split: str | None = None) -> pa.Table:
@@ -129,7 +133,9 @@ def fingerprint(films: pa.Table) -> str:
 def _read_manifest(root: Path) -> dict[str, Any]:
     path = root / MANIFEST
     if not root.is_dir():
-        raise CatalogueError(f"{root}: no such folder; make a catalogue with: carina compile PATH… --out {root}")
+        raise CatalogueError(
+            f"{root}: no such folder; make a catalogue with: carina compile PATH… --out {root}"
+        )
     try:
         manifest = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
@@ -138,9 +144,13 @@ def _read_manifest(root: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise CatalogueError(f"{path}: cannot be read ({error}); compile the catalogue again") from error
     if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
-        raise CatalogueError(f"{path}: not the manifest of a catalogue; give a folder that carina compile made")
+        raise CatalogueError(
+            f"{path}: not the manifest of a catalogue; give a folder that carina compile made"
+        )
     if manifest.get("format") != FORMAT:
-        raise CatalogueError(f"{path}: format {manifest.get('format')}; this Carina reads {FORMAT}, compile it again")
+        raise CatalogueError(
+            f"{path}: format {manifest.get('format')}; this Carina reads {FORMAT}, compile it again"
+        )
     return manifest
 
 
@@ -187,7 +197,7 @@ def write(
         (out / MANIFEST).unlink(missing_ok=True)
         for name in (TABLE, *LISTS, MANIFEST):
             _flush(partial / name)
-            os.replace(partial / name, out / name)
+            (partial / name).replace(out / name)
         _flush(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -36,7 +36,9 @@ class Section:
 
     def over(self, other: Section) -> Section:
         """This section laid over ``other``."""
-        return Section({**other.labels, **self.labels}, {**self.findings, **_without(other.findings, self.findings)})
+        return Section(
+            {**other.labels, **self.labels}, {**self.findings, **_without(other.findings, self.findings)}
+        )
 
     def find(self, image: SourceImage) -> str | None:
         """The class, ``""`` for "leave out", or None when nothing here covers the film."""
@@ -66,14 +68,16 @@ class LabelMap:
 
     @classmethod
     def load(cls, path: Path | None = None) -> LabelMap:
-        """The default map, with the user's file laid over it. Raises LabelError, naming file, key and cure."""
+        """The default map, with the user's file laid over it. Raises LabelError (file, key, cure)."""
         default = _parse(files("carina.data").joinpath("labels.toml").read_text("utf-8"), Path("labels.toml"))
         if path is None:
             return replace(default, path=None)
         try:
             text = path.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise LabelError(f"{path}: cannot be read as a label map ({error}); give a TOML file in UTF-8") from error
+            raise LabelError(
+                f"{path}: cannot be read as a label map ({error}); give a TOML file in UTF-8"
+            ) from error
         own = _parse(text, path)
         sections = dict(default.sections)
         for name, section in own.sections.items():
@@ -87,7 +91,9 @@ class LabelMap:
         for name in self.sections:
             if name not in names and name not in default:
                 listed = ", ".join(sorted(names))
-                raise LabelError(f"{self.path}: section [{name}] belongs to no source here; the sources are {listed}")
+                raise LabelError(
+                    f"{self.path}: section [{name}] belongs to no source here; the sources are {listed}"
+                )
 
     def class_of(self, reader: str, image: SourceImage) -> str | None:
         """The class of a film, or None when the map leaves it out.
@@ -113,11 +119,15 @@ def _parse(text: str, path: Path) -> LabelMap:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise LabelError(f"{path}: not valid TOML ({error}); see labels.toml of Carina for an example") from error
+        raise LabelError(
+            f"{path}: not valid TOML ({error}); see labels.toml of Carina for an example"
+        ) from error
     for name, value in document.items():
         if not isinstance(value, dict):
             raise LabelError(f"{path}: {name!r} stands outside any section; put it under [SOURCE]")
-    sections = {name: _section(name, value, path) for name, value in document.items() if name not in _RESERVED}
+    sections = {
+        name: _section(name, value, path) for name, value in document.items() if name not in _RESERVED
+    }
     return LabelMap(
         sections, _aliases(document.get("aliases", {}), path), _healthy(document.get("classes"), path), path
     )
@@ -131,11 +141,17 @@ def _section(name: str, value: Mapping[str, Any], path: Path) -> Section:
     for where, mapping in ((name, plain), (f"{name}.findings", findings)):
         for key, text in mapping.items():
             if not isinstance(text, str):
-                raise LabelError(f"{path}: [{where}] {key!r} is {text!r}; give a class's name in quotes, or \"\"")
+                raise LabelError(
+                    f'{path}: [{where}] {key!r} is {text!r}; give a class\'s name in quotes, or ""'
+                )
     for key, text in value.items():
         if isinstance(text, dict) and key != "findings":
-            raise LabelError(f"{path}: [{name}.{key}] is unknown; a section may hold labels and [{name}.findings]")
-    return Section({_key(k): v.strip() for k, v in plain.items()}, {_key(k): v.strip() for k, v in findings.items()})
+            raise LabelError(
+                f"{path}: [{name}.{key}] is unknown; a section may hold labels and [{name}.findings]"
+            )
+    return Section(
+        {_key(k): v.strip() for k, v in plain.items()}, {_key(k): v.strip() for k, v in findings.items()}
+    )
 
 
 def _aliases(value: Mapping[str, Any], path: Path) -> dict[str, str]:

@@ -19,6 +19,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -50,7 +51,9 @@ def look(path: Path) -> Look:
     return Look(film.facts, describe(film.pixels))
 
 
-def look_at_all(paths: Sequence[Path], *, workers: int | None = None) -> Iterator[tuple[int, Look | ImageError]]:
+def look_at_all(
+    paths: Sequence[Path], *, workers: int | None = None
+) -> Iterator[tuple[int, Look | ImageError]]:
     """Every film's place in ``paths`` and what came of reading it, in the order in which they finish.
 
     ``workers`` is the number of child processes; None means one for each core this process may use.
@@ -83,7 +86,9 @@ def ask_all(
                     child.close()
                     child = None
                     fault = "reading it ended the process that read it, or took too long"
-                    answer = UnreadableImage(paths[i], fault, "convert it with another program, or leave it out")
+                    answer = UnreadableImage(
+                        paths[i], fault, "convert it with another program, or leave it out"
+                    )
                 done.put((i, answer))
         except queue.Empty:
             pass
@@ -113,7 +118,7 @@ class _Child:
 
     def __init__(self, code: str, patience: float) -> None:
         path = os.pathsep.join(entry for entry in sys.path if entry)
-        threads = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         self._patience = patience
         with tempfile.TemporaryFile() as says:
             self._process = subprocess.Popen(
@@ -129,7 +134,9 @@ class _Child:
             except EOFError as error:
                 self.close()
                 says.seek(0)
-                raise RuntimeError(f"a reading process did not start:\n{says.read().decode(errors='replace')}") from error
+                raise RuntimeError(
+                    f"a reading process did not start:\n{says.read().decode(errors='replace')}"
+                ) from error
 
     def ask(self, path: Path) -> Look | ImageError | None:
         """The answer, or None when the child died or was ended for taking too long."""
@@ -153,10 +160,8 @@ class _Child:
         """End the child and wait for it."""
         for stream in (self._process.stdin, self._process.stdout):
             if stream:
-                try:
+                with suppress(OSError):  # a child that died leaves an unsent request behind
                     stream.close()
-                except OSError:
-                    pass
         try:
             self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
@@ -190,7 +195,9 @@ def _answer(path: Path, work: Callable[[Path], Any]) -> Any:
     except ImageError as error:
         return error
     except MemoryError:
-        return UnreadableImage(path, "reading it needs more memory than there is", "leave it out, or use fewer workers")
+        return UnreadableImage(
+            path, "reading it needs more memory than there is", "leave it out, or use fewer workers"
+        )
 
 
 def _send(stream: IO[bytes], item: object) -> None:

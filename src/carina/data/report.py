@@ -70,7 +70,22 @@ class CompileReport:
         kept = [sum(self.counts[s].get(name, 0) for s in sources) for name in self.classes]
         merged = sum(self.dropped.get(s, {}).get(MERGED, 0) for s in sources)
         left_out = sum(sum(self.dropped.get(s, {}).values()) for s in sources) - merged
-        return ("all" if source is None else source, *map(str, kept), str(sum(kept)), str(merged), str(left_out))
+        return (
+            "all" if source is None else source,
+            *map(str, kept),
+            str(sum(kept)),
+            str(merged),
+            str(left_out),
+        )
+
+    def summary(self) -> str:
+        """One line: films, patients, sides, copies."""
+        sides = ", ".join(f"{sum(row.values())} {side}" for side, row in self.splits.items())
+        return (
+            f"{self.images} films of {self.patients} patients ({sides}); {self.merged} exact copies merged, "
+            f"{self.near_films} films in {self.near_groups} groups of near copies, "
+            f"{self.conflict_groups} groups with conflicting labels"
+        )
 
     def reasons(self) -> list[tuple[str, str, int]]:
         """Why files were left out: source, reason in words, count; in the sources' order, largest first."""

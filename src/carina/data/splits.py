@@ -65,7 +65,9 @@ def assign(
 
 def _shares(valid: float, test: float) -> dict[str, float]:
     if not (0 <= valid <= 1 and 0 <= test <= 1 and valid + test <= 1 + 1e-9):
-        raise SplitError(f"valid {valid:g} and test {test:g} are shares of all films; each from 0 to 1, together at most 1")
+        raise SplitError(
+            f"valid {valid:g} and test {test:g} are shares of all films; each from 0 to 1, together at most 1"
+        )
     shares = {"train": max(0.0, 1 - valid - test), "valid": valid, "test": test}
     return {side: share for side, share in shares.items() if share > 1e-9}
 
@@ -108,13 +110,12 @@ def _components(rows: Sequence[SplitRow], ties: Iterable[tuple[str, str]]) -> li
 
 def _check_enough(components: Sequence[Sequence[SplitRow]], shares: Mapping[str, float]) -> None:
     count = Counter(name for component in components for name in {row.class_name for row in component})
-    for name, n in sorted(count.items()):
-        if n < len(shares):
-            wanted = " + ".join(shares)
-            raise SplitError(
-                f"class {name!r} has {n} independent patient{'s' * (n != 1)}, too few for {wanted}; "
-                "add films of other patients, set --valid or --test to 0, or leave the class out with --labels"
-            )
+    few = [f"{name!r} ({n})" for name, n in sorted(count.items()) if n < len(shares)]
+    if few:
+        raise SplitError(
+            f"too few independent patients for {' + '.join(shares)} in class {', '.join(few)}; add films of "
+            "other patients, set --valid or --test to 0, or drop the class with --labels"
+        )
 
 
 def _margins(component: Sequence[SplitRow]) -> Counter[tuple[str, ...]]:
@@ -144,7 +145,9 @@ def _deal(components: Sequence[Sequence[SplitRow]], shares: Mapping[str, float],
             grown += n * (2 * before + n) / want
         return grown
 
-    ranked = sorted(range(len(components)), key=lambda i: (-len(components[i]), _order(seed, components[i][0].key)))
+    ranked = sorted(
+        range(len(components)), key=lambda i: (-len(components[i]), _order(seed, components[i][0].key))
+    )
     sides = [""] * len(components)
     for i in ranked:
         sides[i] = min(shares, key=lambda side: cost(side, margins[i]))
@@ -158,17 +161,21 @@ def _fill_gaps(
 ) -> None:
     """Move the smallest possible component to each side that lacks a class altogether."""
     classes = [{row.class_name for row in component} for component in components]
-    on: Counter[tuple[str, str]] = Counter((s, name) for s, names in zip(sides, classes, strict=True) for name in names)
+    on: Counter[tuple[str, str]] = Counter(
+        (s, name) for s, names in zip(sides, classes, strict=True) for name in names
+    )
     for name in sorted({name for names in classes for name in names}):
         for side in shares:
             if on[side, name]:
                 continue
             movable = [
-                i for i, names in enumerate(classes) if name in names and all(on[sides[i], other] > 1 for other in names)
+                i
+                for i, names in enumerate(classes)
+                if name in names and all(on[sides[i], other] > 1 for other in names)
             ]
             if not movable:
                 raise SplitError(
-                    f"class {name!r} cannot be on all of {', '.join(shares)} without tearing a patient apart; "
+                    f"class {name!r} cannot be on all of {', '.join(shares)} without parting a patient; "
                     "add films of other patients, or set --valid or --test to 0"
                 )
             i = min(movable, key=lambda i: (len(components[i]), _order(seed, components[i][0].key)))

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carina.images import jpeg
+from carina.images.files import boundary, file_bytes
 from carina.images.formats import sniff
 from carina.images.gray import upright
 from carina.images.limits import MAX_PIXELS
-from carina.images.files import boundary, file_bytes
 from carina.images.read import jpeg_facts, read_bytes
 from carina.images.resize import resize
 from carina.records import FilmFacts, Pixels

@@ -47,10 +47,10 @@ class Scorer:
     """
 
     def __init__(
-        self, bundle: Bundle | str | os.PathLike[str], *, threads: int | None = None, batch: int = 8
+        self, bundle: Bundle | str | os.PathLike[str], *, threads: int | None = None, batch: int = 4
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-        self.threads = threads or len(os.sched_getaffinity(0))
+        self.threads = _cores() if threads is None else threads
         self.batch = batch
         if self.threads < 1 or batch < 1:
             raise ValueError(f"threads is {threads} and batch {batch}; both must be at least 1")
@@ -170,12 +170,18 @@ class _Loaded:
     facts: FilmFacts
 
 
+def _cores() -> int:
+    """The cores this process may use; fewer than the machine has in a container or under ``taskset``."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Probabilities over the last axis, computed in float64. Not finite where a logit is not."""
     with np.errstate(invalid="ignore"):
         shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
         powers = np.exp(shifted)
-        return (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)
+        probabilities: NDArray[np.float32] = (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)
+    return probabilities
 
 
 def _session(bundle: Bundle) -> onnxruntime.InferenceSession:
@@ -227,5 +233,7 @@ def _joined(parts: list[Outputs]) -> Outputs:
 
 def _finite(outputs: Outputs) -> NDArray[np.bool_]:
     """(N,): every number of the film is finite."""
-    per_film = (outputs.logits, outputs.embedding, outputs.cam)
-    return np.logical_and.reduce([np.isfinite(a).reshape(len(a), -1).all(axis=1) for a in per_film])
+    fine = np.ones(len(outputs.logits), dtype=np.bool_)
+    for numbers in (outputs.logits, outputs.embedding, outputs.cam):
+        fine &= np.isfinite(numbers).all(axis=tuple(range(1, numbers.ndim)))
+    return fine

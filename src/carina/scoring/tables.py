@@ -117,17 +117,19 @@ class ScoreTable:
 
     def _failed(self, error: OSError) -> OutputError:
         where = f"after {self.rows:,} films" if self.rows else "before the first film"
-        return OutputError(
-            f"{self.path}: writing stopped {where}: {error.strerror or error}; make room or name another "
-            "place, and score again"
-        )
+        fault = os.strerror(error.errno) if error.errno else str(error)
+        cure = "make room or name another place, and score again"
+        return OutputError(f"{self.path}: writing stopped {where}: {fault}; {cure}")
 
 
 class _Csv:
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
         self._file = path.open("w", encoding="utf-8", newline="", errors="backslashreplace")
-        self._rows = csv.writer(self._file, lineterminator="\n")
+        self._rows = csv.writer(self)  # with its own line ends, so that a \r in a name is quoted
         self._rows.writerow([harmless(column) for column in columns])
+
+    def write(self, line: str) -> None:
+        self._file.write(line.removesuffix("\r\n") + "\n")
 
     def row(self, row: Row) -> None:
         self._rows.writerow([harmless(cell) if isinstance(cell, str) else cell for cell in row.values()])
@@ -184,7 +186,7 @@ _WRITERS: dict[str, Callable[[Path, Sequence[str]], _Writer]] = {
 
 
 def harmless(cell: str) -> str:
-    """A text cell that no spreadsheet takes for a formula: a leading apostrophe where one might (CWE-1236)."""
+    """A text cell that no spreadsheet takes for a formula: with an apostrophe where one might (CWE-1236)."""
     return f"'{cell}" if cell.lstrip(" \u00a0\ufeff").startswith(_RISKY) else cell
 
 

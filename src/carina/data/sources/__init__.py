@@ -63,7 +63,9 @@ def recognise(root: Path) -> Source:
     if not root.exists():
         raise SourceError(f"{root}: no such folder; check the path")
     if not root.is_dir() and not table.recognise(root):
-        raise SourceError(f"{root}: not a folder and not a table; give a folder of films, or a CSV that lists films")
+        raise SourceError(
+            f"{root}: not a folder and not a table; give a folder of films, or a CSV that lists films"
+        )
     for source in SOURCES if root.is_dir() else (table.SOURCE,):
         if source.recognise(root):
             return source

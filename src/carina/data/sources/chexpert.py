@@ -46,7 +46,7 @@ def recognise(root: Path) -> bool:
 
 
 def _key(path: str) -> str:
-    """The part of a path that is the same wherever the set was unpacked: ``train/patient1/study1/view1.jpg``."""
+    """The part of a path that stays wherever the set lies: ``train/patient1/study1/view1.jpg``."""
     return "/".join(path.replace("\\", "/").split("/")[-4:]).casefold()
 
 

@@ -62,7 +62,7 @@ SOURCE = Source(
     name="covid_chestxray",
     title="COVID-19 image data collection",
     licence="each image its own (column license)",
-    citation="Cohen et al.: COVID-19 image data collection: prospective predictions are the future. MELBA 2020",
+    citation="Cohen et al.: COVID-19 image data collection: prospective predictions are the future. 2020",
     recognise=recognise,
     read=read,
 )

@@ -27,7 +27,9 @@ def _table(root: Path) -> Path | None:
 def recognise(root: Path) -> bool:
     if _table(root) is not None:
         return True
-    return any(f.name.casefold() == "covid19" and f.parent.name == "chest_xray_images" for f in folders(root, 3))
+    return any(
+        f.name.casefold() == "covid19" and f.parent.name == "chest_xray_images" for f in folders(root, 3)
+    )
 
 
 def _number(name: str) -> str | None:
@@ -37,7 +39,9 @@ def _number(name: str) -> str | None:
 
 def read(root: Path) -> Iterator[SourceImage | LeftOut]:
     table = _table(root)
-    by_number: dict[str | None, Row] = {_number(cell(row, "filename")): row for row in rows(table)} if table else {}
+    by_number: dict[str | None, Row] = (
+        {_number(cell(row, "filename")): row for row in rows(table)} if table else {}
+    )
     paths = [path for path in films(root) if path.parent.name.casefold() not in {"normal", "pneumonia"}]
     index = FilmIndex(paths)
     yield from index.second_copies

@@ -72,7 +72,9 @@ def _by_header(root: Path, table: Path) -> Iterator[SourceImage | LeftOut]:
             unused.discard(key)
             yield from_row(lookup[key], path, "dicom")
     for keyword, value in sorted(unused):
-        yield LeftOut(table.parent / value, "no_film", f"{table.name} has a row for this {keyword}, and no file has it")
+        yield LeftOut(
+            table.parent / value, "no_film", f"{table.name} has a row for this {keyword}, and no file has it"
+        )
 
 
 def read(root: Path) -> Iterator[SourceImage | LeftOut]:
@@ -81,7 +83,9 @@ def read(root: Path) -> Iterator[SourceImage | LeftOut]:
     if tables := label_tables(root, tuple(name for names in _COLUMNS.values() for name in names)):
         if len(tables) > 1:
             names = ", ".join(table.name for table in tables)
-            raise SourceError(f"{root}: several tables label the films ({names}); leave one of them in the folder")
+            raise SourceError(
+                f"{root}: several tables label the films ({names}); leave one of them in the folder"
+            )
         return _by_header(root, tables[0])
     return folder.labelled(root, "dicom")
 

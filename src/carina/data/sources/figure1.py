@@ -18,7 +18,10 @@ from carina.records import SourceImage
 
 def _table(root: Path) -> Path | None:
     return find_table(
-        root, r"metadata\.csv", ("patientid", "finding", "view"), without=("imagename", "filename", "pcr test")
+        root,
+        r"metadata\.csv",
+        ("patientid", "finding", "view"),
+        without=("imagename", "filename", "pcr test"),
     )
 
 

@@ -16,8 +16,12 @@ from carina.data.sources.names import patient_from_name
 from carina.data.sources.source import LeftOut, Source
 from carina.records import SourceImage
 
-_PARTS = frozenset({"train", "training", "trn", "valid", "validation", "val", "dev", "test", "testing", "tst"})
-_PLAIN = frozenset({"images", "image", "img", "imgs", "films", "png", "jpg", "jpeg", "dicom", "dcm", "frontal"})
+_PARTS = frozenset(
+    {"train", "training", "trn", "valid", "validation", "val", "dev", "test", "testing", "tst"}
+)
+_PLAIN = frozenset(
+    {"images", "image", "img", "imgs", "films", "png", "jpg", "jpeg", "dicom", "dcm", "frontal"}
+)
 
 
 def recognise(root: Path) -> bool:
@@ -47,7 +51,9 @@ def labelled(root: Path, source: str) -> Iterator[SourceImage | LeftOut]:
     for path in films(root):
         top = next((top for top in tops if path.is_relative_to(top)), None)
         if top is None:
-            yield LeftOut(path, "no_class", "it stands in no class folder; put it into a folder named as its class")
+            yield LeftOut(
+                path, "no_class", "it stands in no class folder; put it into a folder named as its class"
+            )
             continue
         inner = path.relative_to(top).parts[:-1]
         stated = (patient_from_name(name) for name in (*inner, path.stem))

@@ -16,7 +16,21 @@ from carina.data.sources.source import LeftOut
 from carina.errors import SourceError
 
 FILM_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".dcm", ".dicom", ".dic"}
+    {
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".tif",
+        ".tiff",
+        ".webp",
+        ".bmp",
+        ".gif",
+        ".dcm",
+        ".dicom",
+        ".dic",
+    }
 )
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".dic"})
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".txt", ".parquet"})
@@ -45,7 +59,9 @@ def folders(root: Path, depth: int) -> Iterator[Path]:
 def subfolders(folder: Path) -> list[Path]:
     """The folders directly in ``folder`` that may hold films, by name."""
     with os.scandir(folder) as entries:
-        found = [Path(entry.path) for entry in entries if entry.is_dir() and not _JUNK_FOLDER.match(entry.name)]
+        found = [
+            Path(entry.path) for entry in entries if entry.is_dir() and not _JUNK_FOLDER.match(entry.name)
+        ]
     return sorted(found)
 
 
@@ -58,7 +74,7 @@ def films_in(folder: Path) -> Iterator[Path]:
 
 
 def films(root: Path) -> list[Path]:
-    """Every film below ``root``, by path; masks, hidden files and what macOS and Windows leave behind excluded."""
+    """Every film below ``root``, by path; without masks, hidden files and what macOS and Windows add."""
     found: list[Path] = []
     seen: set[str] = set()
     for folder, names, _ in os.walk(root, followlinks=True):
@@ -84,7 +100,9 @@ def is_film(path: Path) -> bool:
 
 def is_dicom(path: Path) -> bool:
     """Whether the name or the first bytes say DICOM."""
-    return path.suffix.lower() in DICOM_SUFFIXES or (path.suffix.lower() not in FILM_SUFFIXES and has_dicom_mark(path))
+    return path.suffix.lower() in DICOM_SUFFIXES or (
+        path.suffix.lower() not in FILM_SUFFIXES and has_dicom_mark(path)
+    )
 
 
 def has_dicom_mark(path: Path) -> bool:
@@ -112,7 +130,9 @@ def columns(table: Path) -> tuple[str, ...]:
             first = _decoded(file.read(65536), table).partition("\n")[0].rstrip("\r")
     except (OSError, ValueError, SourceError):
         return ()
-    return tuple(column_key(name) for name in next(csv.reader([first], delimiter=_delimiter(table, first)), ()))
+    return tuple(
+        column_key(name) for name in next(csv.reader([first], delimiter=_delimiter(table, first)), ())
+    )
 
 
 def rows(table: Path) -> list[Row]:
@@ -125,14 +145,20 @@ def rows(table: Path) -> list[Row]:
             from pyarrow.parquet import read_table
 
             records = read_table(table).to_pylist()
-            return [{column_key(k): "" if v is None else str(v).strip() for k, v in r.items()} for r in records]
+            return [
+                {column_key(k): "" if v is None else str(v).strip() for k, v in r.items()} for r in records
+            ]
         text = _decoded(table.read_bytes(), table)
         delimiter = _delimiter(table, text.partition("\n")[0])
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
         keys = [column_key(name) for name in next(reader, [])]
-        return [dict(zip(keys, (cell.strip() for cell in cells), strict=False)) for cells in reader if any(cells)]
+        return [
+            dict(zip(keys, (cell.strip() for cell in cells), strict=False)) for cells in reader if any(cells)
+        ]
     except (OSError, ValueError, csv.Error) as error:
-        raise SourceError(f"{table}: cannot be read as a table ({error}); save it again as CSV in UTF-8") from error
+        raise SourceError(
+            f"{table}: cannot be read as a table ({error}); save it again as CSV in UTF-8"
+        ) from error
 
 
 def _decoded(raw: bytes, table: Path) -> str:
@@ -157,7 +183,9 @@ def find_table(root: Path, name: str, needs: Sequence[str], *, without: Sequence
     """
     for folder in (*folders(root, 2), root.absolute().parent):
         try:
-            entries = sorted(folder.iterdir()) if folder != root.absolute().parent else sorted(folder.glob("*.csv"))
+            entries = (
+                sorted(folder.iterdir()) if folder != root.absolute().parent else sorted(folder.glob("*.csv"))
+            )
         except OSError:
             continue
         for table in entries:

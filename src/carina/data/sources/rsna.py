@@ -34,8 +34,12 @@ def _label(row: Row) -> str:
 
 def read(root: Path) -> Iterator[SourceImage | LeftOut]:
     table = needed_table(root, _classes(root) or _boxes(root), "stage_2_detailed_class_info.csv")
-    one_each = {cell(row, "patientid"): row for row in sorted(rows(table), key=lambda row: cell(row, "target"))}
-    for found in pair(table, FilmIndex(films(root)), lambda row: cell(row, "patientid"), list(one_each.values())):
+    one_each = {
+        cell(row, "patientid"): row for row in sorted(rows(table), key=lambda row: cell(row, "target"))
+    }
+    for found in pair(
+        table, FilmIndex(films(root)), lambda row: cell(row, "patientid"), list(one_each.values())
+    ):
         if isinstance(found, LeftOut):
             yield found
             continue

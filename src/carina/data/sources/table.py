@@ -20,7 +20,18 @@ from carina.records import SourceImage
 
 PATH = (
     *("path", "image path", "img path", "filepath", "file path", "filename", "file name", "file", "film"),
-    *("image", "image name", "imagename", "image file", "image index", "image id", "img", "dicom", "png", "jpg"),
+    *(
+        "image",
+        "image name",
+        "imagename",
+        "image file",
+        "image index",
+        "image id",
+        "img",
+        "dicom",
+        "png",
+        "jpg",
+    ),
 )
 LABEL = (
     *("label", "labels", "class", "class name", "finding", "findings", "finding label", "finding labels"),
@@ -28,7 +39,15 @@ LABEL = (
 )
 FINDINGS = ("findings", "finding labels", "finding")
 PATIENT = ("patient", "patient id", "patientid", "subject", "subject id", "pid", "person", "case id")
-STUDY = ("study", "study id", "studyid", "study instance uid", "studyinstanceuid", "accession number", "accession")
+STUDY = (
+    "study",
+    "study id",
+    "studyid",
+    "study instance uid",
+    "studyinstanceuid",
+    "accession number",
+    "accession",
+)
 VIEW = ("view", "view position", "viewposition", "projection", "frontal lateral")
 AGE = ("age", "patient age", "patientage", "age years")
 SEX = ("sex", "gender", "patient sex", "patientsex", "patient gender")
@@ -56,7 +75,9 @@ def label_tables(root: Path, keys: tuple[str, ...] = PATH) -> list[Path]:
     if usual:
         return usual[:1]
     names = ", ".join(table.name for table in fitting)
-    raise SourceError(f"{root}: several tables list films and labels ({names}); give the path of the one meant")
+    raise SourceError(
+        f"{root}: several tables list films and labels ({names}); give the path of the one meant"
+    )
 
 
 def recognise(root: Path) -> bool:

@@ -56,10 +56,14 @@ def _readings(root: Path) -> dict[str, Row]:
 
 
 def _reading(text: str) -> Row:
-    """``male 45yrs / normal`` (Shenzhen) or ``Patient's Sex: F / Patient's Age: 027Y / normal`` (Montgomery)."""
+    """``male 45yrs``, ``normal`` (Shenzhen); ``Patient's Sex: F``, ``Patient's Age: 027Y``, ``normal``."""
     sex, age = _SEX.search(text.replace("Patient's", "")), _AGE.search(text)
     lines = [line.strip(" ,.") for line in text.splitlines() if line.strip()]
-    says = [line for line in lines if not re.search(r"patient's|yrs|years?\b|months?\b|days?\b", line, re.IGNORECASE)]
+    says = [
+        line
+        for line in lines
+        if not re.search(r"patient's|yrs|years?\b|months?\b|days?\b", line, re.IGNORECASE)
+    ]
     return {"sex": sex[0] if sex else "", "age": age[0] if age else "", "findings": "; ".join(says)}
 
 

@@ -25,7 +25,9 @@ from carina.images.phantom.canvas import (
     soften,
 )
 
-MU_TISSUE = 0.17  # per cm: water at the effective energy of a 120 kV beam (about 70 keV, NIST XCOM 0.19), hardened
+MU_TISSUE = (
+    0.17  # per cm: water at the effective energy of a 120 kV beam (about 70 keV, NIST XCOM 0.19), hardened
+)
 MU_AERATION = 0.13  # per cm: what tissue has more than inflated lung (a quarter of its density)
 
 
@@ -195,9 +197,7 @@ def _trunk(patient: Patient, pose: Pose, canvas: Canvas) -> Array:
         max(64, canvas.width // 3), max(64, canvas.height // 3), 0.0, canvas.left, canvas.top, canvas.tilt
     )
     ratio = coarse.width / canvas.width
-    coarse = Canvas(
-        coarse.width, coarse.height, canvas.scale * ratio, canvas.left, canvas.top, canvas.tilt
-    )
+    coarse = Canvas(coarse.width, coarse.height, canvas.scale * ratio, canvas.left, canvas.top, canvas.tilt)
     x, y = coarse.x(), coarse.y()
     side = np.abs(x)
     outer = inner_half_width(patient, y) + patient.wall + 0.6
@@ -244,13 +244,17 @@ def _bones(patient: Patient, pose: Pose, canvas: Canvas) -> Array:
     for centre in np.arange(-9.0, 38.0, 2.3):
         x = patient.bowing * math.sin(centre / 7.0)
         half = 1.6 + 0.022 * (centre + 9)
-        body = np.array([(-half, -1.0), (-half * 0.9, 0), (-half, 1.0), (half, 1.0), (half * 0.9, 0), (half, -1.0)])
+        body = np.array(
+            [(-half, -1.0), (-half * 0.9, 0), (-half, 1.0), (half, 1.0), (half * 0.9, 0), (half, -1.0)]
+        )
         spine.polygon(body + [x, centre], 0.8)
         spine.polygon(body * [0.86, 0.78] + [x, centre], 0.62)
         for side in (-1, 1):
             spine.ellipse(x + side * half * 0.62, centre - 0.25, 0.36, 0.5, 0.85)
         spine.ellipse(x, centre + 0.7, 0.35, 0.75, 0.85)
-    return soften(0.34 * behind.array() + 0.15 * front.array() + 0.72 * large.array() + 0.36 * spine.array(), 2)
+    return soften(
+        0.34 * behind.array() + 0.15 * front.array() + 0.72 * large.array() + 0.36 * spine.array(), 2
+    )
 
 
 def rib(patient: Patient, number: int) -> tuple[Points, Points]:

@@ -58,7 +58,9 @@ class Canvas:
         """(H, W) smooth noise of mean 0 and deviation near 1 whose lumps are about ``grain`` cm wide."""
         shape = [max(3, math.ceil(n / (self.scale * grain)) + 1) for n in (self.height, self.width)]
         coarse = Image.fromarray(rng.standard_normal(shape, dtype=np.float32) * 1.3)
-        return np.asarray(coarse.resize((self.width, self.height), Image.Resampling.BICUBIC), dtype=np.float32)
+        return np.asarray(
+            coarse.resize((self.width, self.height), Image.Resampling.BICUBIC), dtype=np.float32
+        )
 
     def sheet(self) -> Sheet:
         """An empty sheet to draw shapes on."""
@@ -81,7 +83,9 @@ class Sheet:
         """A stripe of ``width`` cm (one value, or one a point) along ``path``."""
         self.polygon(_outline(path, _across(path), width), strength)
 
-    def bone(self, path: Points, width: float | NDArray[np.float64], rim: float, strengths: tuple[float, float]) -> None:
+    def bone(
+        self, path: Points, width: float | NDArray[np.float64], rim: float, strengths: tuple[float, float]
+    ) -> None:
         """A stripe with a denser rim of ``rim`` cm: a long bone and its cortex; strengths (rim, inside)."""
         across = _across(path)
         self.polygon(_outline(path, across, width), strengths[0])

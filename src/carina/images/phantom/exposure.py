@@ -70,7 +70,9 @@ def expose(attenuation: Array, lungs: NDArray[np.bool_], look: Look, rng: np.ran
     latitude = float(rng.normal(1.0, 0.06))
     shift = float(rng.normal(0, 0.08))
     slope = 1.75 * look.contrast / latitude
-    gray = 1 / (1 + np.exp(np.float32(0.95 - slope * (math.log(behind_lung) + shift)) - np.float32(slope) * density))
+    gray = 1 / (
+        1 + np.exp(np.float32(0.95 - slope * (math.log(behind_lung) + shift)) - np.float32(slope) * density)
+    )
     if look.gamma != 1:
         gray = gray ** np.float32(look.gamma)
     return np.clip(gray + np.float32(look.brightness), 0, 1)
@@ -83,7 +85,9 @@ def frame(gray: Array, look: Look, rng: np.random.Generator) -> Array:
     short = min(height, width)
     if look.collimation:
         edges = rng.uniform(0.2, 1.0, 4) * look.collimation * short
-        inside = np.minimum(_shutter(height, edges[0], edges[1])[:, None], _shutter(width, edges[2], edges[3]))
+        inside = np.minimum(
+            _shutter(height, edges[0], edges[1])[:, None], _shutter(width, edges[2], edges[3])
+        )
         gray = gray * inside + 0.02 * (1 - inside)
     if look.letters:
         _letter(gray, look, rng)

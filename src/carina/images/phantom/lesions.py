@@ -69,7 +69,9 @@ def _consolidation(body: Body, severity: float, rng: Rng) -> Lesion:
         inside = ramp(y - fissure, 0.5) * ramp(3.0 + 8.0 * reach - u + ragged, 2.5)
         hub = (3.0, 13.0)
     elif lobe == "left upper":
-        inside = ramp(15.0 - 0.5 * u - y + 3.5 * reach + ragged, 3.0) * ramp(y - 12.5 + 9.0 * reach + ragged, 2.5)
+        inside = ramp(15.0 - 0.5 * u - y + 3.5 * reach + ragged, 3.0) * ramp(
+            y - 12.5 + 9.0 * reach + ragged, 2.5
+        )
         hub = (3.0, 11.0)
     else:
         inside = ramp(y - 21.5 + 7.5 * reach - 0.25 * (u - 7) + ragged, 3.0)
@@ -150,14 +152,18 @@ def _apical_cavity(body: Body, severity: float, rng: Rng) -> Lesion:
     for turn, side in enumerate(sides):
         cx, cy = side * rng.uniform(5.2, 7.2), rng.uniform(4.2, 6.0)
         r = ((x - cx) / 4.0) ** 2 + ((y - cy) / 3.6) ** 2
-        share = np.maximum(share, np.exp(-r) * np.clip(0.62 + 0.42 * lumps, 0.05, 1.2) * (1.0 if turn == 0 else 0.75))
+        share = np.maximum(
+            share, np.exp(-r) * np.clip(0.62 + 0.42 * lumps, 0.05, 1.2) * (1.0 if turn == 0 else 0.75)
+        )
         _nodules_and_streaks(drawn, rng, side, cx, cy, severity)
         if turn == 0 or rng.random() < 0.4 * severity:
             radius = rng.uniform(0.9, 1.2) + 0.8 * severity
             ex, ey = cx + side * rng.uniform(-0.8, 1.2), cy + rng.uniform(-0.6, 1.0)
             d = np.hypot((x - ex), (y - ey) / rng.uniform(0.8, 1.2))
             d = d + 0.1 * lumps + 0.14 * canvas.noise(rng, 1.8)
-            rim = np.exp(-(((d - radius) / (0.3 + 0.25 * severity)) ** 2)) * np.clip(0.75 + 0.2 * lumps, 0.3, 1)
+            rim = np.exp(-(((d - radius) / (0.3 + 0.25 * severity)) ** 2)) * np.clip(
+                0.75 + 0.2 * lumps, 0.3, 1
+            )
             share = np.where(d < radius, share * 0.3, share) + 0.6 * rim
     share = share * (0.35 + 0.45 * severity)
     dots = drawn.array(2) * ramp(body.air, 3.0)
