@@ -79,7 +79,7 @@ def test_any_key_can_be_set_from_outside(path: Path, override: str, read: object
         ("stage.0.lr=[1e-3, 1e-5]", "stage 1: lr: the first layers' rate comes first"),
         ("stage.0.lr=-1", "stage 1: lr: a learning rate is above 0"),
         ("stage.0.lr=nan", "stage 1: lr: give one rate"),
-        ("train.augment=strong", 'train].augment: say "film" for the mild set'),
+        ("train.augment=strong", '[train]: augment: say "film" for the mild set'),
         ("data.classes=['TB']", "[data]: classes: name at least two classes"),
         ("stage.5.epochs=3", "--set stage.5.epochs=3: no item 5 in a list of 2; count from 0"),
         ("stage.first.epochs=3", "no item first in a list of 2"),
@@ -100,7 +100,7 @@ def test_a_wrong_key_is_named_with_its_cure(path: Path, override: str, says: str
         ("[stage]\nepochs = 1\nlr = 1e-3", "with double brackets"),
         ("[[stage]]\nlr = 1e-3", "stage 1: missing key 'epochs'; add it"),
         ("[model", "not valid TOML"),
-        ("[data]\nbatch = 1\n[[stage]]\nlr = 1e-3", "(and 1 more)"),
+        ("[data]\nbatch = 1\n[[stage]]\nlr = 1e-3\nepochs = 0", "(and 1 more)"),
     ],
 )
 def test_a_broken_file_is_named_with_its_cure(tmp_path: Path, text: str, says: str) -> None:

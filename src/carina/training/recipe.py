@@ -144,13 +144,15 @@ class Recipe(_Part):
     data: DataPart = DataPart()
     model: ModelPart = ModelPart()
     train: TrainPart = TrainPart()
-    stage: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    stage: tuple[Stage, ...]
 
     @model_validator(mode="before")
     @classmethod
     def _stages_are_a_list(cls, keys: Any) -> Any:
         if isinstance(keys, Mapping) and isinstance(keys.get("stage"), Mapping):
             raise ValueError("write each stage under [[stage]], with double brackets")
+        if isinstance(keys, Mapping) and not keys.get("stage"):
+            raise ValueError("no stage; add at least one [[stage]] with epochs and lr")
         return keys
 
     def batch(self, stage: int) -> int:
@@ -256,8 +258,6 @@ def _sentence(fault: Mapping[str, Any]) -> str:
         near = difflib.get_close_matches(str(steps[-1]), keys, n=1)
         cure = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(keys))}"
         return f"{where}unknown key {str(steps[-1])!r}; {cure}"
-    if wrong == "missing" and steps == ["stage"]:
-        return "no stage; add at least one [[stage]] with epochs and lr"
     if wrong == "missing":
         return f"{where}missing key {str(steps[-1])!r}; add it"
     text = str(fault["msg"]).removeprefix("Value error, ")
