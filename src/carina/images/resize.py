@@ -1,0 +1,19 @@
+"""The one resize of the whole system."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from carina.records import Pixels
+
+
+def resize(
+    pixels: Pixels, width: int, height: int, *, box: tuple[float, float, float, float] | None = None
+) -> Pixels:
+    """(H, W) → (height, width) of the same dtype, antialiased (a triangle as wide as the reduction).
+
+    ``box`` is the part to take, as left, top, right, bottom in pixels; fractions are honoured.
+    """
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    return np.array(image.resize((width, height), Image.Resampling.BILINEAR, box=box), pixels.dtype)
