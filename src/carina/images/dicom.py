@@ -49,7 +49,7 @@ def read_dicom(data: bytes, name: str, max_pixels: int) -> Film:
         raise NoPixels(name, fault, "give the image itself, or fetch it again from its source")
     check_size(name, layout.columns, layout.rows, max_pixels)
     check_frames(name, facts.whole(ds, "NumberOfFrames") or 1)
-    raw, vr = element_value(rest, order, name)
+    raw, vr = element_value(rest, order, syntax not in NATIVE, name)
     if syntax in NATIVE:
         samples = native_values(raw, layout, order, vr, name)
         photometric = layout.photometric

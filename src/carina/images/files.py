@@ -66,7 +66,7 @@ def translated(name: str, error: BaseException) -> ImageError:
             name, f"it holds more than is read ({text})", "save it again without its text chunks"
         )
     if isinstance(error, EOFError | struct.error) or any(word in text.lower() for word in _EARLY):
-        return TruncatedImage(name, f"the file ends early ({text or type(error).__name__})", AGAIN)
+        return TruncatedImage(name, "the file ends early", AGAIN)
     return UnreadableImage(name, f"it cannot be decoded ({type(error).__name__}: {text})", AGAIN)
 
 

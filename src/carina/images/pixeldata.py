@@ -82,8 +82,12 @@ def read_layout(ds: Any, syntax: str, name: str) -> Layout | None:
     return layout
 
 
-def element_value(rest: bytes, order: str, name: str) -> tuple[bytes, bytes]:
-    """The value of the pixel data element that ``rest`` begins with, and its VR."""
+def element_value(rest: bytes, order: str, compressed: bool, name: str) -> tuple[bytes, bytes]:
+    """The value of the pixel data element that ``rest`` begins with, and its VR.
+
+    Raises ``TruncatedImage`` where the file ends inside it, ``UnreadableImage`` where its form is not
+    that of the transfer syntax.
+    """
     try:
         group, element = struct.unpack_from(order + "HH", rest)
         tag, vr, at = group << 16 | element, b"OW", 4
@@ -97,7 +101,11 @@ def element_value(rest: bytes, order: str, name: str) -> tuple[bytes, bytes]:
             name, "floating-point pixels are not read", "export the film with whole gray values"
         )
     value = rest[at + 4 :]
-    if length == _UNDEFINED:
+    if (length == _UNDEFINED) != compressed:
+        said, found = ("compressed", "plain") if compressed else ("plain", "compressed")
+        fault = f"its transfer syntax says that its pixel data are {said}, and they are {found}"
+        raise UnreadableImage(name, fault, EXPORT_AGAIN)
+    if compressed:
         return value, vr
     if len(value) < length:
         fault = f"the pixel data end after {len(value)} of {length} bytes"
