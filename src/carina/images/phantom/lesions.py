@@ -99,7 +99,7 @@ def _bronchogram(canvas: Canvas, rng: Rng, side: int, hub: tuple[float, float]) 
 def _interstitial(body: Body, severity: float, rng: Rng) -> Lesion:
     """Both lungs: a net of fine lines, streaks from the hila, thickened bronchial walls, a thin haze."""
     x, y, canvas = body.x, body.y, body.canvas
-    near = np.exp(-(((np.abs(x) - 5.2) / 5.0) ** 2) - ((y - 14.0) / 8.5) ** 2)
+    near = np.exp(-(((np.abs(x) - 5.6) / 5.4) ** 2) - ((y - 14.5) / 8.5) ** 2)
     net = np.exp(-((canvas.noise(rng, 0.62) / 0.28) ** 2)) + np.exp(-((canvas.noise(rng, 0.95) / 0.22) ** 2))
     patchy = np.clip(0.8 + 0.3 * canvas.noise(rng, 3.5), 0.3, 1.4)
     where = near * patchy * ramp(body.air - 1, 5.0)
@@ -117,7 +117,7 @@ def _interstitial(body: Body, severity: float, rng: Rng) -> Lesion:
             sheet.ellipse(cx, cy, 0.46, 0.46, 1.0)
             sheet.ellipse(cx, cy, 0.2, 0.2, 0.0)
     lines = sheet.array(1) * ramp(body.air - 2, 6.0)
-    added = severity * (where * (0.24 + 0.42 * net) + 0.42 * lines)
+    added = severity * (where * (0.38 + 0.46 * net) + 0.46 * lines)
     return Lesion(added.astype(np.float32), (where > 0.35) & body.lungs)
 
 
