@@ -105,11 +105,14 @@ def compile_(
             conflicts=_one_of("--conflicts", conflicts, ("leave_out", "keep")),
             healthy=healthy, workers=workers, progress=tell,
         )  # fmt: skip
-    for name, columns, rows in report.tables():
-        output().print(table(columns, rows, title=name))
+    columns, rows = report.table()
+    output().print(table(columns, rows))
+    if reasons := report.reasons():
         output().print()
+        output().print(table(("source", "left out or merged because", "files"), reasons))
     for warning in report.warnings:
         notes().print(f"warning: {warning}", markup=False)
+    output().print(f"\n{report.summary()}", markup=False)
     output().print(f"catalogue   {out}", markup=False)
 
 
@@ -182,7 +185,8 @@ def score(
         notes().print(f"refused  {printable(refusal.path)}: {printable(refusal.reason)}", markup=False)
     if summary.refused > len(summary.refusals):
         notes().print(f"refused  … and {summary.refused - len(summary.refusals)} more", markup=False)
-    notes().print(f"{summary.scored} scored, {summary.refused} refused (a refused film needs a reader)", markup=False)
+    skipped = f"; {summary.skipped} files are no films and were not tried" if summary.skipped else ""
+    notes().print(f"{summary.scored} scored, {summary.refused} refused (they need a reader){skipped}", markup=False)
     if out is not None:
         notes().print(f"scores      {out}", markup=False)
 

@@ -12,9 +12,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from carina.errors import OutputError
 from carina.records import Prediction, Progress, Refusal
 from carina.scoring.bundle import Bundle
-from carina.scoring.heatmap import HeatmapFolder
+from carina.scoring.heatmap import file_name, overlay, png
+from carina.scoring.inputs import Skipped
 from carina.scoring.scorer import Scorer
 from carina.scoring.tables import ScoreTable
 
@@ -30,10 +32,14 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class ScoreSummary:
-    """What became of the films: counts, the most suspicious first, and the first refusals."""
+    """What became of the films: counts, the most suspicious first, and the first refusals.
+
+    ``skipped`` counts files that are no films and were not tried (notes, tables, hidden files).
+    """
 
     scored: int
     refused: int
+    skipped: int
     top: tuple[Listed, ...]
     refusals: tuple[Refusal, ...]
 
@@ -56,13 +62,13 @@ def score_films(
     a named path does not exist. A film that cannot be read ends nothing: it is counted and listed.
     """
     scorer = Scorer(bundle, threads=threads)
+    skipped = Skipped()
     scored = refused = 0
     best: list[tuple[float, int, Listed]] = []  # a heap of at most `top`
     refusals: list[Refusal] = []
     with ExitStack() as stack:
         table = stack.enter_context(ScoreTable(out, scorer.bundle.classes)) if out is not None else None
-        overlays = HeatmapFolder(heatmaps) if heatmaps is not None else None
-        for item in scorer.score(paths):
+        for item in scorer.score(paths, skipped):
             if table is not None:
                 table.write(item)
             if isinstance(item, Prediction):
@@ -71,8 +77,8 @@ def score_films(
                 heapq.heappush(best, (row.p_disease, -scored, row))
                 if len(best) > top:
                     heapq.heappop(best)
-                if overlays is not None:
-                    overlays.write(item)
+                if heatmaps is not None:
+                    _write_heatmap(heatmaps, item)
             else:
                 refused += 1
                 if len(refusals) < max(top, 1):
@@ -80,4 +86,15 @@ def score_films(
             if progress is not None:
                 progress(Progress("films scored", scored + refused, None))
     listed = tuple(row for _, _, row in sorted(best, key=lambda entry: (-entry[0], -entry[1])))
-    return ScoreSummary(scored, refused, listed, tuple(refusals))
+    return ScoreSummary(scored, refused, skipped.total, listed, tuple(refusals))
+
+
+def _write_heatmap(folder: Path, prediction: Prediction) -> None:
+    path = folder / file_name(prediction.path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(overlay(prediction)))
+    except OSError as error:
+        raise OutputError(
+            f"{path}: the heat map cannot be written: {error.strerror}; make room or name another folder"
+        ) from error

@@ -118,7 +118,7 @@ class ScoreTable:
     def _failed(self, error: OSError) -> OutputError:
         where = f"after {self.rows:,} films" if self.rows else "before the first film"
         return OutputError(
-            f"{self.path}: writing stopped {where}: {error.strerror or error}; make room or name another "
+            f"{self.path}: writing stopped {where}: {os.strerror(error.errno) if error.errno else error}; make room or name another "
             "place, and score again"
         )
 
@@ -126,8 +126,11 @@ class ScoreTable:
 class _Csv:
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
         self._file = path.open("w", encoding="utf-8", newline="", errors="backslashreplace")
-        self._rows = csv.writer(self._file, lineterminator="\n")
+        self._rows = csv.writer(self)  # with its own line ends, so that a \r in a name is quoted
         self._rows.writerow([harmless(column) for column in columns])
+
+    def write(self, line: str) -> None:
+        self._file.write(line.removesuffix("\r\n") + "\n")
 
     def row(self, row: Row) -> None:
         self._rows.writerow([harmless(cell) if isinstance(cell, str) else cell for cell in row.values()])

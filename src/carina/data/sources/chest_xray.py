@@ -37,7 +37,7 @@ def _is_custom(folder: Path) -> bool:
 
 
 def recognise(root: Path) -> bool:
-    return any(all(map(_is_custom, pair.values())) for folder in folders(root, 3) if (pair := _pair(folder)))
+    return any(all(map(_is_custom, pair.values())) for folder in folders(root, 4) if (pair := _pair(folder)))
 
 
 def read(root: Path) -> Iterator[SourceImage | LeftOut]:
