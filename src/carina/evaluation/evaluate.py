@@ -83,13 +83,14 @@ def evaluate(
     labels = _labels(films, bundle, catalogue)
     known = contamination(_identity(films), _identity(catalogue.table()), _trained_on(bundle))
     scorer = Scorer(bundle)
-    predictions = _predictions(films, labels, scorer, cached(catalogue, bundle.preparation), progress)
+    cache = cached(catalogue, bundle.preparation)
+    predictions = _predictions(films, labels, scorer, cache, progress)
     _tell(progress, "measure", 0)
     metrics = _measured(predictions, seed)
     warnings = _warnings(predictions, metrics, known, split)
     content = results.content(bundle, catalogue, split, seed, predictions, metrics, known, warnings)
     _tell(progress, "measure", 1)
-    page = report.render(_evidence(content, predictions, metrics, warnings, history, scorer))
+    page = report.render(_evidence(content, predictions, metrics, warnings, history, scorer, cache))
     results.write(folder, predictions.table(), page, content)
     _tell(progress, "report", 1)
     return Evaluation(folder, content, headline.lines(metrics), warnings)
@@ -197,6 +198,7 @@ def _evidence(
     warnings: tuple[str, ...],
     history: tuple[dict[str, Any], ...],
     scorer: Scorer,
+    cache: PixelCache | None,
 ) -> Evidence:
     whole = predictions.scored
     labels, split, bundle = predictions.labels[whole], content["split"], content["bundle"]
@@ -225,8 +227,8 @@ def _evidence(
             ("Made", content["created"]),
         ),
         history=history,
-        samples=film_pictures(predictions, drawn, scorer),
-        worst=film_pictures(predictions, worst, scorer),
+        samples=film_pictures(predictions, drawn, scorer, cache),
+        worst=film_pictures(predictions, worst, scorer, cache),
     )
 
 
