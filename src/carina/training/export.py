@@ -7,6 +7,7 @@ activation map. It is run beside the network on real films before anybody may ha
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -45,18 +46,21 @@ def export(network: Network, films: NDArray[np.uint8], *, about: Mapping[str, st
     ``about`` is written into the graph and beside the weights. Raises ExportError when the network
     cannot be exported or ONNX Runtime does not compute what torch does.
     """
-    model = Outputs(copy.deepcopy(network).to("cpu", memory_format=torch.contiguous_format).float().eval())
+    model = Outputs(copy.deepcopy(network).to("cpu", memory_format=torch.contiguous_format).float())
     model.network.freeze(False)
-    model.requires_grad_(False)
+    model.eval().requires_grad_(False)
+    if not all(torch.isfinite(value).all() for value in model(torch.from_numpy(films[:1, None]))):
+        raise ExportError("the network answers with values that are no numbers; train again at a lower rate")
     graph = _graph(model, films.shape[-1], about)
     content = graph.SerializeToString(deterministic=True)
-    apart = _compare(model, content, films)
+    apart = compare(model, content, films)
     weights = {name: tensor.contiguous() for name, tensor in model.network.state_dict().items()}
     shapes = {
         value.name: ("N", *(dim.dim_value for dim in value.type.tensor_type.shape.dim[1:]))
         for value in graph.graph.output
     }
-    return Exported(content, save(weights, metadata=dict(about)), shapes, apart, len(films))
+    written = save(weights, metadata={"carina": json.dumps(dict(about))})  # one key: safetensors orders no keys
+    return Exported(content, written, shapes, apart, len(films))
 
 
 def _graph(model: Outputs, size: int, about: Mapping[str, str]) -> onnx.ModelProto:
@@ -87,8 +91,12 @@ def _graph(model: Outputs, size: int, about: Mapping[str, str]) -> onnx.ModelPro
     return proto
 
 
-def _compare(model: Outputs, content: bytes, films: NDArray[np.uint8]) -> float:
-    """The largest difference in a logit; raises ExportError where any output is too far off."""
+@torch.no_grad()
+def compare(model: Outputs, content: bytes, films: NDArray[np.uint8]) -> float:
+    """The largest difference in a logit between the network and its ONNX file, on films (n, S, S).
+
+    Raises ExportError where logits, embedding, map or probabilities are too far apart.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
