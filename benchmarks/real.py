@@ -35,7 +35,7 @@ def main() -> None:
     args = arguments()
     data = Path(args.data)
     found = [name for name in SETS if (data / name).is_dir()]
-    started = time.strftime("%Y-%m-%d")
+    day = time.strftime("%Y-%m-%d")
     if not found:
         raise SystemExit(f"{data}: none of {', '.join(SETS)} is there; set CARINA_REAL_DATA")
     print(f"sets: {', '.join(found)}; missing: {', '.join(sorted(set(SETS) - set(found))) or 'none'}")
@@ -67,7 +67,7 @@ def arguments() -> argparse.Namespace:
 def job(
     args: argparse.Namespace, name: str, sources: Sequence[str], compile_options: Sequence[str]
 ) -> dict[str, Any]:
-    """Compile, train, evaluate on the test split; answers with what the commands wrote and how long they took."""
+    """Compile, train, evaluate on the test split; answers with what was written and how long it took."""
     folder = args.out / name
     catalogue, run = folder / "catalogue", folder / "run"
     override = ("--set", f"model.backbone={args.backbone}") if args.backbone else ()
@@ -99,15 +99,14 @@ def section(six: dict[str, Any], children: dict[str, Any] | None, day: str) -> l
     """The paragraphs and tables of ``docs/results.md``."""
     recipe = six["manifest"]["recipe"]
     backbone = str(recipe["model"]["backbone"]).rsplit("/", 1)[-1]
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, no GPU"
     parts = [
-        f"Measured on {day}: {platform.machine()}, {os.cpu_count()} cores, no GPU; "
-        f"`recipes/quick.toml`, {backbone}.",
+        f"Measured on {day}: {machine}; `recipes/quick.toml`, {backbone}.",
         "### Six classes, all sets",
         counts(six["catalogue"]),
         copies(six["catalogue"]),
         minutes(six["seconds"]),
-        "On the test split (patients and near copies never on two sides); 95 % intervals, bootstrapped by "
-        "patient:",
+        "On the test split (no patient, no near copy on two sides); 95 % intervals, bootstrapped by patient:",
         headline(six["metrics"]["metrics"]),
         classes(six["metrics"]["metrics"]),
     ]
@@ -135,7 +134,7 @@ def counts(catalogue: dict[str, Any]) -> str:
 
 def copies(catalogue: dict[str, Any]) -> str:
     """One sentence on copies."""
-    merged = sum(row.get("exact_copy", row.get("merged", 0)) for row in catalogue["dropped"].values())
+    merged = sum(row.get("exact_copy", 0) for row in catalogue["dropped"].values())
     return (
         f"{catalogue['images']} films of {catalogue['patients']} patients. {merged} exact copies were merged; "
         f"{catalogue['near_films']} films stand in {catalogue['near_groups']} groups of near copies; "
