@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # so that `import films` and `import hostile` work
 
-import hostile  # noqa: E402
+import hostile
 
 
 @pytest.fixture(scope="session")

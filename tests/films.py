@@ -179,8 +179,12 @@ def jpeg_lossless(pixels: NDArray[Any], bits: int, *, restart_rows: int = 0) -> 
         header += _segment(0xDD, struct.pack(">H", width * restart_rows))
     header += _segment(0xDA, bytes([1, 1, 0x00, 1, 0, 0]))
     rows = restart_rows or height
-    intervals = [_pack([_coded(int(d)) for d in differences[i : i + rows].ravel()]) for i in range(0, height, rows)]
-    scan = b"".join(part + bytes([0xFF, 0xD0 + i % 8]) for i, part in enumerate(intervals[:-1])) + intervals[-1]
+    intervals = [
+        _pack([_coded(int(d)) for d in differences[i : i + rows].ravel()]) for i in range(0, height, rows)
+    ]
+    scan = (
+        b"".join(part + bytes([0xFF, 0xD0 + i % 8]) for i, part in enumerate(intervals[:-1])) + intervals[-1]
+    )
     return b"\xff\xd8" + header + scan + b"\xff\xd9"
 
 
@@ -188,7 +192,9 @@ def jpeg_12_bit(pixels: NDArray[Any]) -> bytes:
     """JPEG extended, process 4, 12 bits: every 8×8 block is its mean, written as a DC coefficient."""
     height, width = pixels.shape
     blocks = np.pad(pixels.astype(np.int64), ((0, -height % 8), (0, -width % 8)), mode="edge")
-    means = blocks.reshape(blocks.shape[0] // 8, 8, blocks.shape[1] // 8, 8).mean((1, 3)).round().astype(np.int64)
+    means = (
+        blocks.reshape(blocks.shape[0] // 8, 8, blocks.shape[1] // 8, 8).mean((1, 3)).round().astype(np.int64)
+    )
     differences = np.diff(means.ravel() - 2048, prepend=0)
     header = _segment(0xDB, b"\x00" + bytes([8] * 64))
     header += _segment(0xC1, struct.pack(">BHHB", 12, height, width, 1) + bytes([1, 0x11, 0]))

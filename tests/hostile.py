@@ -11,19 +11,20 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import films
 import numpy as np
 from PIL import Image
 from pydicom.uid import (
+    MPEG2MPML,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGLosslessSV1,
     JPEGLSLossless,
-    MPEG2MPML,
     RLELossless,
 )
+
+import films
 
 SCORED = "scored"
 PLACES = tuple(round(0.05 + 0.1 * place, 2) for place in range(10))  # where streams are cut, as shares
@@ -80,12 +81,12 @@ def _halved(stream: bytes) -> bytes:
 
 def _bombs() -> Iterator[tuple[str, bytes, str]]:
     """Small files that stand for gigabytes."""
-    rows = zlib.compress(b"\x00" * 6_250_001 * 4, 9)
+    rows = zlib.compress(bytes(6_250_001), 9)
     header = films.png_chunk(b"IHDR", struct.pack(">IIBBBBB", 50_000, 50_000, 1, 0, 0, 0, 0))
     end = films.png_chunk(b"IEND", b"")
     yield "bomb.png", b"\x89PNG\r\n\x1a\n" + header + films.png_chunk(b"IDAT", rows) + end, "too_large"
     small = films.encode(films.chest(), "PNG")
-    text = films.png_chunk(b"zTXt", b"c\x00\x00" + zlib.compress(b"a" * 80_000_000, 9))
+    text = films.png_chunk(b"zTXt", b"c\x00\x00" + zlib.compress(b"a" * 20_000_000, 9))
     yield "bomb_text.png", small[:33] + text + small[33:], "too_large"
     jpeg = bytearray(films.encode(films.chest(), "JPEG"))
     at = jpeg.find(b"\xff\xc0")
@@ -110,9 +111,10 @@ def deflated_bomb(size: int) -> bytes:
     """A deflated DICOM file of about a thousandth of ``size`` that inflates to ``size`` bytes."""
     content = films.dicom(films.chest(), DeflatedExplicitVRLittleEndian)
     deflater = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
-    head = struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OB", 0, size)
-    zeros = bytes(10_000_000)
-    body = deflater.compress(head) + b"".join(deflater.compress(zeros) for _ in range(size // len(zeros)))
+    head = deflater.compress(struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OB", 0, size))
+    head += deflater.flush(zlib.Z_FULL_FLUSH)
+    zeros = deflater.compress(bytes(10_000_000)) + deflater.flush(zlib.Z_FULL_FLUSH)  # stands for itself
+    body = head + zeros * (size // 10_000_000)
     start = 132 + 12 + struct.unpack_from("<I", content, 140)[0]
     return content[:start] + body + deflater.flush()
 
@@ -145,6 +147,7 @@ def _foreign() -> Iterator[tuple[str, bytes, str]]:
     moving = films.encode(frames[0].convert("RGB"), "WEBP", save_all=True, append_images=frames[1:])
     yield "moving.webp", moving, "multi_frame"
     yield "float.tif", films.encode(films.chest().astype(np.float32), "TIFF"), "unsupported"
+    yield "jpeg_inside.tif", films.encode(frames[0], "TIFF", compression="jpeg"), "unsupported"
     damaged = bytearray(films.encode(films.chest(), "PNG"))
     damaged[len(damaged) // 2] ^= 0xFF
     yield "flipped_bit.png", bytes(damaged), "unreadable"

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from carina.records import Pixels
 
-_ROBUST = (0.001, 0.999)  # shares of the film's pixels; leaves out dead pixels and burnt-in letters
+_ROBUST = (0.005, 0.995)  # shares of the film's pixels; leaves out dead pixels and burnt-in letters
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def _spread(values: NDArray[np.float64], counts: NDArray[np.int64]) -> float:
 
 
 def _robust_range(values: NDArray[np.float64], counts: NDArray[np.int64]) -> tuple[float, float]:
-    """The values between which all but two thousandths of the film's pixels lie.
+    """The values between which all but one hundredth of the film's pixels lie.
 
     Where that is a single value (a film with hardly any content) the whole range counts.
     """
