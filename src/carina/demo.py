@@ -21,7 +21,9 @@ def start_over(out: Path) -> None:
     """
     if out.exists() and not (out / MARK).is_file():
         if not out.is_dir() or any(out.iterdir()):
-            raise CarinaError(f"{out}: exists and is no earlier demonstration; name another folder with --out")
+            raise CarinaError(
+                f"{out}: exists and is no earlier demonstration; name another folder with --out"
+            )
     elif out.exists():
         shutil.rmtree(out)
     out.mkdir(parents=True, exist_ok=True)

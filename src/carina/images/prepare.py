@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carina.images import jpeg
+from carina.images.files import boundary, file_bytes
 from carina.images.formats import sniff
 from carina.images.gray import upright
 from carina.images.limits import MAX_PIXELS
-from carina.images.files import boundary, file_bytes
 from carina.images.read import jpeg_facts, read_bytes
 from carina.images.resize import resize
 from carina.records import FilmFacts, Pixels
@@ -93,8 +93,7 @@ def load(
         if header.orientation > 4:
             extent = extent[::-1]
         # the decoder rounds the last column and row up; they lie at the far edge only before turning
-        pixels = upright(pixels, header.orientation)
-        return _square(pixels, extent, preparation), facts
+        return _square(upright(pixels, header.orientation), extent, preparation), facts
 
 
 def _reduction(width: int, height: int, preparation: Preparation) -> int:

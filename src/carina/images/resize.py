@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 from PIL import Image
 
@@ -16,4 +18,5 @@ def resize(
     ``box`` is the part to take, as left, top, right, bottom in pixels; fractions are honoured.
     """
     image = Image.fromarray(np.ascontiguousarray(pixels))
-    return np.array(image.resize((width, height), Image.Resampling.BILINEAR, box=box), pixels.dtype)
+    small = image.resize((width, height), Image.Resampling.BILINEAR, box=box)
+    return cast("Pixels", np.array(small, pixels.dtype))
