@@ -162,7 +162,7 @@ def test_the_terminal_shows_recall_of_disease_first_and_the_worst_disease() -> N
     shown = lines(evidence().metrics)
     assert shown[0].startswith("Recall of disease")
     assert "95 % interval" in shown[0]
-    assert any(line.startswith("Most often missed") for line in shown)
+    assert any(line.startswith("Worst disease") for line in shown)
 
 
 def test_samples_are_drawn_from_each_class_and_never_twice() -> None:

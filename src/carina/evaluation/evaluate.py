@@ -182,7 +182,13 @@ def _warnings(
             "The list is under “Films and sources”."
         )
     if predictions.sick.all():
-        found.append("The bundle names no healthy class, so healthy against diseased cannot be measured.")
+        found.append("The bundle names no healthy class, so recall of disease cannot be measured.")
+    area = metrics.disease_auc
+    if area.low is not None and area.low <= 0.5:
+        found.append(
+            "These scores do not tell diseased from healthy films better than guessing would (the interval "
+            "of the area under ROC reaches 0.5). Recall and specificity say nothing by themselves."
+        )
     absent = [each.name for each in metrics.per_class if not each.films]
     if absent:
         found.append(

@@ -49,7 +49,7 @@ def film_pictures(
         top = int(predictions.probabilities[row].argmax())
         pictures.append(
             FilmPicture(
-                name=Path(paths[row]).name,
+                name="/".join(Path(paths[row]).parts[-2:]),
                 source=sources[row],
                 actual=predictions.classes[predictions.labels[row]],
                 predicted=predictions.classes[top],
