@@ -118,6 +118,16 @@ def test_without_a_healthy_class_there_is_no_headline() -> None:
     assert metrics.detection.sensitivity.why == "the bundle names no healthy class"
 
 
+def test_the_worst_disease_comes_first_and_among_equals_the_least_certain() -> None:
+    diseases = [figures for figures in measured().per_class if not figures.healthy]
+    assert [figures.name for figures in sorted(diseases, key=lambda figures: figures.order)] == [
+        "TB",
+        "COVID-19",
+    ]
+    faultless = measured(np.array([0] * 9 + [1, 1, 2]), np.array([0] * 9 + [1, 1, 2])).per_class[:2]
+    assert min(faultless, key=lambda figures: figures.order).name == "TB"  # 2 films against 9
+
+
 def test_figures_survive_json_and_the_unknown_is_null() -> None:
     metrics = measured(np.array([0, 0, 2, 2]), np.array([0, 2, 2, 0]))
     read = json.loads(json.dumps(asdict(metrics), allow_nan=False))

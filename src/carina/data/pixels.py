@@ -1,291 +1,189 @@
-"""The packed pixel cache: each film decoded once, memory-mapped, shared by every run.
+"""The pixel cache: every film of a catalogue prepared once, then mapped into memory by every run.
 
-    pixels.u8    one film after another, S × S bytes each
-    index.bin    one record a film: sha256 of the file (32 bytes), a digest of its pixels (16 bytes)
-    lock         held by whoever writes
-    preparation.json
-
-Both files only ever grow, and the record is appended after the pixels have reached the disk: a build that is
-killed leaves a cache that the next build goes on with. When a cache is opened every film's digest is
-computed again; a film that fails is decoded anew from its file (whose own sha256 is checked), never used.
-A complete cache needs no film file, so that it can be copied to a machine without them.
-
-The digest of a record is BLAKE2b over file hash and pixels, so that a record can neither stand for another
-film nor for pixels that were never written (a hole in the file reads as zeros).
+Preparing a film (read, decode, resize) takes milliseconds, and a study looks at each one hundreds of
+times. The prepared squares lie in ``<catalogue>/pixels/<fingerprint of the preparation>/`` (layout and
+promises: ``packed.py``); a row belongs to the content of a file, not to its path. Opening verifies every
+row that will be used; what is missing or damaged is prepared from the film again, whose own sha256 is
+checked before it is believed. A complete cache needs neither the films nor an image library, so it can
+be copied to a machine that only trains. May be deleted at any time.
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import islice
-from multiprocessing import get_context
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from carina.data.packed import Packed, opened
+from carina.data.reading import ask_all, cores, serve
 from carina.errors import CacheError, ImageError
 from carina.records import Progress
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a complete cache is opened without pyarrow's and Pillow's help
+    from carina.data.catalogue import Catalogue
     from carina.images.prepare import Preparation
 
-_KEY, _DIGEST = 32, 16  # bytes
-_RECORD = _KEY + _DIGEST
-_CHUNK = 64  # films decoded by one call into a child
-_FLUSH = 512  # films between two flushes to the disk
+Tell = Callable[[Progress], None] | None
 
-Tell = Callable[[Progress], None]
-
-
-class Films(Protocol):
-    """What a cache needs of a catalogue."""
-
-    @property
-    def root(self) -> Path:
-        """The catalogue's folder."""
-
-    def table(self, split: str | None = None) -> Any:
-        """A pyarrow table with at least the columns ``path`` and ``sha256``."""
+_BATCH = 128  # squares that go to the disk together ...
+_PATIENCE = 2.0  # ... or after this many seconds
+_SERVE = "from carina.data.pixels import serve_squares; serve_squares({!r})"
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One film that is to be decoded."""
-
-    path: str
-    sha256: str
-
-
+@dataclass(frozen=True)
 class PixelCache:
-    """Prepared films, verified. ``pixels`` is a read-only map, (N, S, S) uint8."""
+    """Prepared films. ``pixels`` is (rows, S, S) uint8, mapped from the disk; rows of others may be in it."""
 
-    def __init__(self, folder: Path, preparation: Preparation, places: dict[bytes, int], count: int) -> None:
-        self.folder, self.preparation = folder, preparation
-        self._places = places
-        held = (folder / "pixels.u8").stat().st_size // preparation.size**2
-        shape = (min(count, held), preparation.size, preparation.size)
-        self.pixels: NDArray[np.uint8] = (
-            np.memmap(folder / "pixels.u8", np.uint8, "r", shape=shape)
-            if count
-            else np.zeros(shape, np.uint8)
-        )
+    folder: Path
+    preparation: Preparation
+    pixels: NDArray[np.uint8] = field(repr=False)
+    _row_of: Mapping[str, int] = field(repr=False)
 
     @classmethod
     def build(
         cls,
-        catalogue: Films,
+        catalogue: Catalogue,
         preparation: Preparation,
         *,
         folder: Path | None = None,
         workers: int | None = None,
-        progress: Tell | None = None,
+        progress: Tell = None,
     ) -> PixelCache:
-        """Open the cache of a catalogue for one preparation; decode what is missing, mend what is damaged.
+        """Open the cache of all films of ``catalogue``; complete and repair it first where needed.
 
-        Another process that builds the same cache is waited for. ``folder`` is by default
-        ``<catalogue>/pixels/<fingerprint>``. Raises CacheError when a film is gone, changed or can no
-        longer be read, and when the disk is full; what was decoded until then is kept.
+        ``workers`` is the number of processes that decode: None means one for each core, 0 this one.
+        Raises CacheError when a film is gone, changed or unreadable, or the disk is full; the films that
+        could be prepared stay in the cache, and the next call goes on from there.
         """
-        folder = folder or catalogue.root / "pixels" / preparation.fingerprint()
         table = catalogue.table()
-        paths, sha256s = table.column("path").to_pylist(), table.column("sha256").to_pylist()
-        jobs = {bytes.fromhex(sha): Job(path, sha) for path, sha in zip(paths, sha256s, strict=True)}
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with _locked(folder / "lock"):
-                store = _Store(folder, preparation)
-                store.build(jobs, workers=workers, progress=progress)
-        except OSError as error:
-            raise CacheError(
-                f"{folder}: the pixel cache cannot be written: {error.strerror or error}; make room or mend "
-                "the rights and start again: what was decoded is kept"
-            ) from error
-        return cls(folder, preparation, store.places, store.count)
+        paths = dict(zip(table["sha256"].to_pylist(), table["path"].to_pylist(), strict=True))
+        folder = folder or catalogue.root / "pixels" / preparation.fingerprint()
+        with opened(folder, preparation.size, preparation.fingerprint()) as packed:
+            missing = [sha256 for sha256, row in _verified(packed, paths).items() if row is None]
+            if progress:
+                progress(Progress("pixels", len(paths) - len(missing), len(paths)))
+            if missing:
+                _complete(packed, preparation, {s: paths[s] for s in missing}, len(paths), workers, progress)
+            latest = packed.latest()
+            rows = {sha256: latest[bytes.fromhex(sha256)] for sha256 in paths}
+            return cls(folder, preparation, packed.pixels(), rows)
 
     def rows(self, sha256s: Sequence[str]) -> NDArray[np.int64]:
-        """The row of each film in ``pixels``, (n,) int64. Raises CacheError for a film that is not held."""
+        """The row of each film, (n,) int64. Raises CacheError for a film that is not in the catalogue."""
         try:
-            return np.array([self._places[bytes.fromhex(sha)] for sha in sha256s], np.int64)
+            return np.array([self._row_of[sha256] for sha256 in sha256s], np.int64)
         except KeyError as error:
-            missing = error.args[0].hex()[:16]
             raise CacheError(
-                f"{self.folder}: holds no film {missing}; build it for this catalogue"
-            ) from error
+                f"{self.folder}: no film {str(error.args[0])[:16]}…; build the cache for its catalogue"
+            ) from None
 
     def array(self, sha256s: Sequence[str]) -> NDArray[np.uint8]:
-        """A copy of these films, (n, S, S) uint8. Raises CacheError for a film that is not held."""
-        return np.ascontiguousarray(self.pixels[self.rows(sha256s)])
+        """The films' pixels, (n, S, S) uint8, copied into memory. Raises CacheError as ``rows``."""
+        return np.array(self.pixels[self.rows(sha256s)], np.uint8)
 
 
-class _Store:
-    """The two files while their lock is held."""
-
-    def __init__(self, folder: Path, preparation: Preparation) -> None:
-        self.folder, self.preparation = folder, preparation
-        self.film_bytes = preparation.size**2
-        self.places: dict[bytes, int] = {}
-        self.count = 0  # records, good and bad
-        self._pixels, self._index = folder / "pixels.u8", folder / "index.bin"
-        self._describe()
-
-    def build(self, jobs: dict[bytes, Job], *, workers: int | None, progress: Tell | None) -> None:
-        """Verify what is there, then decode what is not. Afterwards ``places`` has every job's row."""
-        self._pixels.touch()
-        self._index.touch()
-        damaged = self._verify(set(jobs), progress)
-        missing = [key for key in jobs if key not in self.places]
-        if not missing:
-            return
-        done, free = 0, iter(damaged)
-        decoded = _decoded([jobs[key] for key in missing], self.preparation, workers)
-        with self._pixels.open("r+b") as pixels, self._index.open("r+b") as index:
-            while batch := list(islice(decoded, _FLUSH)):
-                rows = [next(free, None) for _ in batch]
-                for place, (at, _) in enumerate(zip(rows, batch, strict=True)):
-                    if at is None:
-                        rows[place] = self.count
-                        self.count += 1
-                placed = [
-                    (row, key, film) for row, (key, film) in zip(rows, batch, strict=True) if row is not None
-                ]
-                self._write(pixels, index, placed)
-                done += len(batch)
-                if progress is not None:
-                    progress(Progress("films decoded", done, len(missing), {"size": self.preparation.size}))
-
-    def _write(self, pixels: Any, index: Any, placed: list[tuple[int, bytes, bytes]]) -> None:
-        """Pixels to the disk first, then the records that vouch for them."""
-        for row, _, film in placed:
-            pixels.seek(row * self.film_bytes)
-            pixels.write(film)
-        pixels.flush()
-        os.fsync(pixels.fileno())
-        for row, key, film in placed:
-            index.seek(row * _RECORD)
-            index.write(key + _digest(key, film))
-            self.places[key] = row
-        index.flush()
-        os.fsync(index.fileno())
-
-    def _verify(self, wanted: set[bytes], progress: Tell | None) -> list[int]:
-        """Fill ``places`` with the films that are whole; answer with the rows whose content is not."""
-        records = self._index.read_bytes()
-        self.count = len(records) // _RECORD  # a half-written record at the end is written over
-        damaged = []
-        with self._pixels.open("rb", buffering=0) as file:
-            film = bytearray(self.film_bytes)
-            for row in range(self.count):
-                record = records[row * _RECORD : (row + 1) * _RECORD]
-                key, digest = record[:_KEY], record[_KEY:]
-                file.seek(row * self.film_bytes)
-                whole = file.readinto(film) == self.film_bytes and _digest(key, film) == digest
-                if not whole or key in self.places:
-                    damaged.append(row)
-                else:
-                    self.places[key] = row
-                if progress is not None and wanted and (row % 1000 == 999 or row + 1 == self.count):
-                    progress(Progress("pixel cache verified", row + 1, self.count))
-        return damaged
-
-    def _describe(self) -> None:
-        """Say beside the pixels what they are; a folder of another preparation is refused."""
-        path = self.folder / "preparation.json"
-        mine = {"fingerprint": self.preparation.fingerprint(), **self.preparation.to_dict()}
-        try:
-            found = json.loads(path.read_text("utf-8"))
-        except (FileNotFoundError, ValueError):
-            new = path.with_suffix(".tmp")
-            new.write_text(json.dumps(mine, indent=2) + "\n", "utf-8")
-            new.replace(path)
-            return
-        if found != mine:
-            raise CacheError(
-                f"{self.folder}: holds films of another preparation; name another folder, or delete it"
-            )
+def _verified(packed: Packed, sha256s: Mapping[str, str]) -> dict[str, int | None]:
+    """The row of each film, None where there is none or it is damaged."""
+    latest = packed.latest()
+    rows = {sha256: latest.get(bytes.fromhex(sha256)) for sha256 in sha256s}
+    there = [(sha256, row) for sha256, row in rows.items() if row is not None]
+    sound = packed.sound([row for _, row in there])
+    return rows | {sha256: None for (sha256, _), good in zip(there, sound, strict=True) if not good}
 
 
-def _digest(key: bytes, film: bytes | bytearray) -> bytes:
-    digest = hashlib.blake2b(key, digest_size=_DIGEST)
-    digest.update(film)
-    return digest.digest()
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock; the kernel lets go of it when a process dies, however it dies."""
-    with path.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _decoded(
-    jobs: Sequence[Job], preparation: Preparation, workers: int | None
-) -> Iterator[tuple[bytes, bytes]]:
-    """(file hash, pixels) of every job, in order, decoded in child processes; few films stay in this one."""
-    workers = min(workers or len(os.sched_getaffinity(0)), len(jobs))
-    chunks = [jobs[at : at + _CHUNK] for at in range(0, len(jobs), _CHUNK)]
-    if workers <= 1 or len(chunks) == 1:
-        for chunk in chunks:
-            yield from _decode(chunk, preparation)
-        return
-    try:
-        # spawn, not fork: the caller may hold threads (torch, ONNX Runtime) that a fork would freeze
-        with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-            for part in _ahead(pool, chunks, preparation, 2 * workers):
-                yield from part
-    except BrokenProcessPool as error:
+def _complete(
+    packed: Packed,
+    preparation: Preparation,
+    paths: Mapping[str, str],
+    total: int,
+    workers: int | None,
+    tell: Tell,
+) -> None:
+    """Prepare the films of ``paths`` (sha256 → path) and append them; raise for those that cannot be had."""
+    if not packed.writable:
         raise CacheError(
-            "a film ended the process that decoded it (or memory ran out); run carina compile again: it "
-            "finds the film and leaves it out"
+            f"{packed.folder}: {len(paths)} of {total} films are missing and the folder cannot be written; "
+            "make it writable, or copy a complete cache there"
+        )
+    faults: list[str] = []
+    waiting: dict[bytes, NDArray[np.uint8]] = {}
+    saved = time.monotonic()
+    for done, (sha256, answer) in enumerate(_squares(preparation, paths, workers), total - len(paths) + 1):
+        fault = _fault(paths[sha256], sha256, answer)
+        if fault:
+            faults.append(fault)
+        else:
+            waiting[bytes.fromhex(sha256)] = answer[1]
+        if len(waiting) >= _BATCH or time.monotonic() - saved > _PATIENCE:
+            _save(packed, waiting, paths)
+            waiting, saved = {}, time.monotonic()
+        if tell:
+            tell(Progress("pixels", done, total))
+    _save(packed, waiting, paths)
+    if faults:
+        more = f" (and {len(faults) - 1} more films)" if len(faults) > 1 else ""
+        raise CacheError(min(faults) + more)
+
+
+def _save(packed: Packed, pictures: Mapping[bytes, NDArray[np.uint8]], all_: Mapping[str, str]) -> None:
+    try:
+        packed.append(pictures)
+    except OSError as error:
+        needed = len(all_) * packed.side**2 / 1e6
+        raise CacheError(
+            f"{packed.folder}: cannot be written ({error.strerror}); make room for {needed:.0f} MB and run "
+            f"again: the {len(packed)} films prepared so far are kept"
         ) from error
 
 
-def _ahead(
-    pool: Executor, chunks: Iterable[Sequence[Job]], preparation: Preparation, limit: int
-) -> Iterator[list[tuple[bytes, bytes]]]:
-    """Results in order, at most ``limit`` chunks in flight."""
-    waiting: list[Future[list[tuple[bytes, bytes]]]] = []
-    try:
-        for chunk in chunks:
-            waiting.append(pool.submit(_decode, chunk, preparation))
-            if len(waiting) >= limit:
-                yield waiting.pop(0).result()
-        while waiting:
-            yield waiting.pop(0).result()
-    finally:
-        for future in waiting:
-            future.cancel()
+def _fault(path: str, sha256: str, answer: Any) -> str | None:
+    """What is wrong with an answer, or None."""
+    if not isinstance(answer, ImageError):
+        if answer[0] == sha256:
+            return None
+        return f"{path}: not the file that was compiled; put that file back, or compile the catalogue again"
+    if not Path(path).exists():
+        return f"{path}: the film is gone; put it back, or compile the catalogue again"
+    return f"{path}: {answer.fault}; put back the file that was compiled, or compile the catalogue again"
 
 
-def _decode(jobs: Sequence[Job], preparation: Preparation) -> list[tuple[bytes, bytes]]:
-    """Runs in a child: the prepared films of a chunk."""
-    return [_decode_one(job, preparation) for job in jobs]
+def _squares(
+    preparation: Preparation, paths: Mapping[str, str], workers: int | None
+) -> Iterator[tuple[str, Any]]:
+    """Each film's sha256, and (sha256 of the file, (S, S) uint8) or the ImageError it gave."""
+    names = list(paths)
+    files = [Path(paths[name]) for name in names]
+    if workers == 0:
+        square = _square(preparation)
+        for name, file in zip(names, files, strict=True):
+            try:
+                yield name, square(file)
+            except ImageError as error:
+                yield name, error
+        return
+    code = _SERVE.format(json.dumps(preparation.to_dict()))
+    for i, answer in ask_all(files, min(workers or cores(), len(files)), code):
+        yield names[i], cast("Any", answer)
 
 
-def _decode_one(job: Job, preparation: Preparation) -> tuple[bytes, bytes]:
+def _square(preparation: Preparation) -> Callable[[Path], tuple[str, NDArray[np.uint8]]]:
     from carina.images.prepare import load
 
-    try:
-        data = Path(job.path).read_bytes()
-    except OSError as error:
-        raise CacheError(
-            f"{job.path}: cannot be read ({error.strerror}); put it back, or compile the catalogue again"
-        ) from error
-    found = hashlib.sha256(data).hexdigest()
-    if found != job.sha256:
-        raise CacheError(f"{job.path}: is not the film that was compiled; compile the catalogue again")
-    try:
-        film, _ = load(data, preparation, name=job.path)
-    except ImageError as error:
-        raise CacheError(f"{error}; compile the catalogue again to leave it out") from error
-    return bytes.fromhex(found), film.tobytes()
+    def square(path: Path) -> tuple[str, NDArray[np.uint8]]:
+        pixels, facts = load(path, preparation)
+        return facts.sha256, pixels
+
+    return square
+
+
+def serve_squares(preparation: str) -> None:
+    """What a child process does: prepare the films it is asked for (``reading.serve``)."""
+    from carina.images.prepare import Preparation
+
+    serve(_square(Preparation.from_dict(json.loads(preparation))))

@@ -83,13 +83,14 @@ def evaluate(
     labels = _labels(films, bundle, catalogue)
     known = contamination(_identity(films), _identity(catalogue.table()), _trained_on(bundle))
     scorer = Scorer(bundle)
-    predictions = _predictions(films, labels, scorer, cached(catalogue, bundle.preparation), progress)
+    cache = cached(catalogue, bundle.preparation)
+    predictions = _predictions(films, labels, scorer, cache, progress)
     _tell(progress, "measure", 0)
     metrics = _measured(predictions, seed)
     warnings = _warnings(predictions, metrics, known, split)
     content = results.content(bundle, catalogue, split, seed, predictions, metrics, known, warnings)
     _tell(progress, "measure", 1)
-    page = report.render(_evidence(content, predictions, metrics, warnings, history, scorer))
+    page = report.render(_evidence(content, predictions, metrics, warnings, history, scorer, cache))
     results.write(folder, predictions.table(), page, content)
     _tell(progress, "report", 1)
     return Evaluation(folder, content, headline.lines(metrics), warnings)
@@ -181,7 +182,13 @@ def _warnings(
             "The list is under “Films and sources”."
         )
     if predictions.sick.all():
-        found.append("The bundle names no healthy class, so healthy against diseased cannot be measured.")
+        found.append("The bundle names no healthy class, so recall of disease cannot be measured.")
+    area = metrics.disease_auc
+    if area.low is not None and area.low <= 0.5:
+        found.append(
+            "These scores do not tell diseased from healthy films better than guessing would (the interval "
+            "of the area under ROC reaches 0.5). Recall and specificity say nothing by themselves."
+        )
     absent = [each.name for each in metrics.per_class if not each.films]
     if absent:
         found.append(
@@ -197,6 +204,7 @@ def _evidence(
     warnings: tuple[str, ...],
     history: tuple[dict[str, Any], ...],
     scorer: Scorer,
+    cache: PixelCache | None,
 ) -> Evidence:
     whole = predictions.scored
     labels, split, bundle = predictions.labels[whole], content["split"], content["bundle"]
@@ -225,8 +233,8 @@ def _evidence(
             ("Made", content["created"]),
         ),
         history=history,
-        samples=film_pictures(predictions, drawn, scorer),
-        worst=film_pictures(predictions, worst, scorer),
+        samples=film_pictures(predictions, drawn, scorer, cache),
+        worst=film_pictures(predictions, worst, scorer, cache),
     )
 
 

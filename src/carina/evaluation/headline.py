@@ -54,9 +54,9 @@ def lines(metrics: Metrics) -> tuple[str, ...]:
     ]
     sick = [each for each in metrics.per_class if not each.healthy and each.detected.value is not None]
     if len(sick) > 1 and metrics.detection.sensitivity.value is not None:
-        worst = min(sick, key=lambda each: each.detected.value or 0.0)
-        behind = _behind(worst.detected, worst.name, "found", "missed")
-        shown.append(("Most often missed", f"{worst.name}, found {with_interval(worst.detected)}: {behind}"))
+        worst = min(sick, key=lambda each: each.order)
+        behind = _behind(worst.detected, "", "found", "missed")
+        shown.append(("Worst disease", f"{worst.name}, {with_interval(worst.detected)}: {behind}"))
     shown.append(("Accuracy", f"{with_interval(metrics.accuracy)}, {len(metrics.classes)} classes"))
     return tuple(f"{label:<31} {text}" for label, text in shown)
 
@@ -65,7 +65,5 @@ def _behind(rate: Rate, kind: str, right: str, wrong: str) -> str:
     """``842 of 849 diseased films found, 7 missed; 325 patients``."""
     if rate.value is None:
         return f"not measured: {rate.why}"
-    return (
-        f"{rate.hits:,} of {counted(rate.films, f'{kind} film')} {right}, {rate.films - rate.hits:,} {wrong}; "
-        f"{counted(rate.patients, 'patient')}"
-    )
+    films, patients = counted(rate.films, f"{kind} film".strip()), counted(rate.patients, "patient")
+    return f"{rate.hits:,} of {films} {right}, {rate.films - rate.hits:,} {wrong}; {patients}"

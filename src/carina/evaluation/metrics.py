@@ -51,6 +51,11 @@ class ClassFigures:
     detected: Rate  # called any disease
     auc: Area
 
+    @property
+    def order(self) -> tuple[float, float]:
+        """Sorts the diseases: first the one of which most is missed, among equals the least certain one."""
+        return (1.0 if self.detected.value is None else self.detected.value, self.detected.low or 0.0)
+
 
 @dataclass(frozen=True, slots=True)
 class MacroArea:
@@ -222,7 +227,8 @@ def curve(scores: NDArray[np.float64], positive: Mask) -> Curve | None:
         return None
     false_alarms, sensitivity, _ = roc_curve(positive, scores)
     precision, recall, _ = precision_recall_curve(positive, scores, drop_intermediate=True)
-    return Curve(false_alarms, sensitivity, recall, precision, float(positive.mean()))
+    # The last point of scikit-learn's curve (recall 0, precision 1) stands for no threshold.
+    return Curve(false_alarms, sensitivity, recall[:-1], precision[:-1], float(positive.mean()))
 
 
 def _detection(

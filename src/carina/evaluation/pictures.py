@@ -5,16 +5,16 @@ They are scored a second time, so that an evaluation never keeps the maps of tho
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from carina.data.pixels import PixelCache
+from carina.evaluation.answers import looks
 from carina.evaluation.metrics import losses
 from carina.evaluation.predictions import Predictions
-from carina.records import Prediction
 from carina.scoring.heatmap import blend
 from carina.scoring.scorer import Scorer
 
@@ -36,38 +36,33 @@ class FilmPicture:
 
 
 def film_pictures(
-    predictions: Predictions, rows: NDArray[np.int64], scorer: Scorer
+    predictions: Predictions, rows: NDArray[np.int64], scorer: Scorer, cache: PixelCache | None
 ) -> tuple[FilmPicture, ...]:
-    """Pictures of these (scored) rows, in order; a film that can no longer be read is left out."""
-    paths = [predictions.column("path")[row] for row in rows]
-    sources = predictions.column("source")
-    answers = scorer.score([path for path in paths if os.path.lexists(path)])
-    seen = {answer.path: answer for answer in answers if isinstance(answer, Prediction)}
+    """Pictures of these (scored) rows, in order; a film that can no longer be had is left out."""
+    seen = looks(scorer, predictions.films.take(rows), cache)
     loss = losses(predictions.probabilities[rows], predictions.labels[rows])
-    return tuple(
-        _picture(predictions, row, sources[row], float(own), seen[path])
-        for row, path, own in zip(rows, paths, loss, strict=True)
-        if path in seen
-    )
+    paths, sources = predictions.column("path"), predictions.column("source")
+    pictures = []
+    for row, own, look in zip(rows.tolist(), loss, seen, strict=True):
+        if look is None:
+            continue
+        top = int(predictions.probabilities[row].argmax())
+        pictures.append(
+            FilmPicture(
+                name="/".join(Path(paths[row]).parts[-2:]),
+                source=sources[row],
+                actual=predictions.classes[predictions.labels[row]],
+                predicted=predictions.classes[top],
+                probability=float(predictions.probabilities[row, top]),
+                loss=float(own),
+                prepared=look.prepared,
+                heatmap=blend(look.prepared, look.cam[top], _SIDE)[0],
+            )
+        )
+    return tuple(pictures)
 
 
 def sample_rows(labels: NDArray[np.int64], per_class: int, seed: int) -> NDArray[np.int64]:
     """Rows drawn by lot, at most ``per_class`` of each label, in order of label."""
     order = np.random.default_rng(seed).permutation(len(labels))
     return np.concatenate([order[labels[order] == label][:per_class] for label in np.unique(labels)])
-
-
-def _picture(
-    predictions: Predictions, row: np.int64, source: str, loss: float, seen: Prediction
-) -> FilmPicture:
-    top = int(predictions.probabilities[row].argmax())
-    return FilmPicture(
-        name=Path(seen.path).name,
-        source=source,
-        actual=predictions.classes[predictions.labels[row]],
-        predicted=predictions.classes[top],
-        probability=float(predictions.probabilities[row, top]),
-        loss=loss,
-        prepared=seen.prepared,
-        heatmap=blend(seen.prepared, seen.cam[top], _SIDE)[0],
-    )

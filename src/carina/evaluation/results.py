@@ -69,7 +69,7 @@ def content(
 
 
 def write(folder: Path, table: pa.Table, page: str, content: Mapping[str, Any]) -> None:
-    """All three files or the former ones; ``metrics.json`` last."""
+    """Replace all three files; from the first change to the last there is no ``metrics.json``."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)

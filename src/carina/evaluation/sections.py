@@ -42,7 +42,7 @@ class Evidence:
 def disease_classes(evidence: Evidence) -> Section:
     """What is missed, by disease; the worst first."""
     sick = [figures for figures in evidence.metrics.per_class if not figures.healthy and figures.films]
-    sick.sort(key=lambda figures: 1.0 if figures.detected.value is None else figures.detected.value)
+    sick.sort(key=lambda figures: figures.order)
     rows = tuple(
         (
             each.name,
@@ -193,7 +193,8 @@ def worst_films(evidence: Evidence) -> Section:
         return Section("losses", "Top losses")
     text = (
         "The films with the largest loss: prediction / actual / loss / probability of the prediction. "
-        "Bright areas of the heat map spoke for the predicted class. A wrong label shows up here too."
+        "The heat map shows what spoke for the predicted class: where the network looked, not where disease "
+        "is. A wrong label shows up here too."
     )
     return Section("losses", "Top losses", (Paragraph(text), Gallery("", cards)))
 

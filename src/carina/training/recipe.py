@@ -167,14 +167,15 @@ class Recipe(_Part):
 def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
     """Read and check a recipe; ``overrides`` are ``key=value`` with dotted keys (``stage.0.epochs=2``).
 
-    Raises RecipeError, naming the file or the override, the key, and what to write instead.
+    A bare name (``quick``) is a recipe that comes with Carina. Raises RecipeError, naming the file or the
+    override, the key, and what to write instead.
     """
-    path = Path(path)
+    path = _found(Path(path))
     try:
         keys = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RecipeError(
-            f"{path}: no such recipe; see the folder recipes/ for those that come with Carina"
+            f"{path}: no such recipe; name a TOML file, or one that comes with Carina (quick, demo, resnet34)"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read ({error}); a recipe is a TOML file in UTF-8") from error
@@ -184,6 +185,17 @@ def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
         _override(keys, override)
     keys.setdefault("name", path.stem)
     return parse_recipe(keys, origin=str(path))
+
+
+def _found(path: Path) -> Path:
+    """The path itself, or the shipped recipe of this name: in the wheel, or in the checkout."""
+    if path.exists() or path.suffix or len(path.parts) != 1:
+        return path
+    package = Path(__file__).parent.parent
+    for folder in (package / "recipes", package.parent.parent / "recipes"):
+        if (folder / f"{path}.toml").is_file():
+            return folder / f"{path}.toml"
+    return path
 
 
 def overridden(recipe: Recipe, overrides: Sequence[str]) -> Recipe:

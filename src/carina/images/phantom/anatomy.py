@@ -154,6 +154,11 @@ def inner_half_width(patient: Patient, y: Array) -> Array:
     return np.asarray(patient.half_width * (1 - 0.5 * fall), dtype=np.float32)
 
 
+def half_width_at(patient: Patient, height: float) -> float:
+    """Half of the inner width of the chest at one height."""
+    return float(inner_half_width(patient, np.array([[height]], dtype=np.float32))[0, 0])
+
+
 def diaphragm(patient: Patient, pose: Pose, x: Array) -> Array:
     """y of the domes: the right one (image left) stands higher; both fall steeply to the side."""
     high = patient.dome - pose.inspiration
@@ -175,7 +180,7 @@ def heart_share(patient: Patient, pose: Pose, x: Array, y: Array, size: float = 
     v = -(x - cx) * math.sin(lean) + (y - cy) * math.cos(lean)
     left = chord((u / (6.9 * scale)) ** 2 + (v / (4.6 * scale)) ** 2)
     right = chord(((x + 0.5 - pose.turn) / (3.3 * scale)) ** 2 + ((y - base + 4.6) / (7.2 * scale)) ** 2)
-    return np.minimum(1.0, 1.1 * np.hypot(left, 0.65 * right)).astype(np.float32)
+    return np.asarray(np.minimum(1.0, 1.1 * np.hypot(left, 0.65 * right)), dtype=np.float32)
 
 
 def mediastinum_share(patient: Patient, pose: Pose, x: Array, y: Array) -> Array:
@@ -188,7 +193,7 @@ def mediastinum_share(patient: Patient, pose: Pose, x: Array, y: Array) -> Array
     trunk = chord(((x - 1.9 - pose.turn) / 2.3) ** 2 + ((y - 11.2) / 3.0) ** 2)
     cava = chord(((x + 1.9 - pose.turn) / 1.2) ** 2) * ramp(14 - y, 4.0) * ramp(y - 1.0, 3.0)
     filled = 1.05 * column**2 + knob**2 * 0.5 + descending**2 * 0.35 + trunk**2 * 0.35 + cava**2 * 0.3
-    return np.minimum(1.0, np.sqrt(filled)).astype(np.float32)
+    return np.asarray(np.minimum(1.0, np.sqrt(filled)), dtype=np.float32)
 
 
 def _trunk(patient: Patient, pose: Pose, canvas: Canvas) -> Array:
@@ -236,19 +241,19 @@ def _bones(patient: Patient, pose: Pose, canvas: Canvas) -> Array:
         large.band(mirror(curve((17.6, 2.0 - lift), (19.5, 8.0), (22.0, 18.0)), side), 2.2, 0.55)
         large.ellipse(side * 17.6, 2.0 - lift, 2.5, 2.5, 0.5)
         collar = curve((1.5, 3.4), (6.5, 3.2 - 0.6 * lift), (9.0, -1.6 - lift), (16.2, -0.6 - lift))
-        collar = mirror(collar, side) + [turn * 0.9, 0]
-        wide = np.interp(np.linspace(0, 1, len(collar)), [0, 0.15, 0.6, 1], [2.0, 1.35, 1.1, 1.6])
-        large.bone(collar, wide, 0.2, (0.72, 0.5))
+        collar = mirror(collar, side) + np.array([turn * 0.9, 0.0])
+        girth = np.interp(np.linspace(0, 1, len(collar)), [0, 0.15, 0.6, 1], [2.0, 1.35, 1.1, 1.6])
+        large.bone(collar, girth, 0.2, (0.72, 0.5))
     heights = np.arange(-12.0, 42.0, 3.0)
     spine.band(np.stack([patient.bowing * np.sin(heights / 7.0), heights], axis=1), 3.0, 0.45)
     for centre in np.arange(-9.0, 38.0, 2.3):
         x = patient.bowing * math.sin(centre / 7.0)
         half = 1.6 + 0.022 * (centre + 9)
-        body = np.array(
+        box = np.array(
             [(-half, -1.0), (-half * 0.9, 0), (-half, 1.0), (half, 1.0), (half * 0.9, 0), (half, -1.0)]
         )
-        spine.polygon(body + [x, centre], 0.8)
-        spine.polygon(body * [0.86, 0.78] + [x, centre], 0.62)
+        spine.polygon(box + np.array([x, centre]), 0.8)
+        spine.polygon(box * [0.86, 0.78] + np.array([x, centre]), 0.62)
         for side in (-1, 1):
             spine.ellipse(x + side * half * 0.62, centre - 0.25, 0.36, 0.5, 0.85)
         spine.ellipse(x, centre + 0.7, 0.35, 0.75, 0.85)
@@ -258,11 +263,11 @@ def _bones(patient: Patient, pose: Pose, canvas: Canvas) -> Array:
 
 
 def rib(patient: Patient, number: int) -> tuple[Points, Points]:
-    """The middle line of one rib on the image's right: behind (spine to side) and in front (side to cartilage)."""
+    """One rib on the image's right: middle lines behind (from the spine) and in front (to the cartilage)."""
     start = -1.6 + patient.rib_gap * number
     drop = patient.rib_slope * (0.55 + 0.06 * number) if number > 1 else patient.rib_slope * 0.8
     end = start + drop
-    reach = float(inner_half_width(patient, np.float32([[max(end, 0.0)]]))[0, 0]) + 0.25
+    reach = half_width_at(patient, max(end, 0.0)) + 0.25
     if number == 1:
         reach *= 0.86
     t = np.linspace(0, math.pi / 2 if number < 8 else 1.35, 18)

@@ -76,7 +76,8 @@ def phantom(
     body = project(person, pose, canvas, anatomy)
     lesion = make_lesion(finding, body, severity, place)
     attenuation = body.attenuation + body.vessels + lesion.attenuation
-    gray = frame(expose(attenuation, body.lungs, look, exposure), look, exposure)
+    behind_lung = float(np.median(body.attenuation[::4, ::4][body.lungs[::4, ::4]]))
+    gray = frame(expose(attenuation, behind_lung, look, exposure), look, exposure)
     width, height = _film_size(size, look.aspect * look.stretch)
     if gray.shape != (height, width):
         method = Image.Resampling.BICUBIC if width > gray.shape[1] else Image.Resampling.BOX

@@ -27,11 +27,12 @@ from carina.taxonomy import SIX_CLASSES
 HOSPITALS: dict[str, Look] = {
     "hospital_a": Look(aspect=0.86, letters="L", letters_at="top right", collimation=0.02),
     "hospital_b": Look(
-        gamma=1.2, contrast=1.1, noise=0.02, border=0.03, letters="R\nERECT", letters_at="top left", ap_share=0.3
+        gamma=1.2, contrast=1.1, noise=0.02, border=0.03, letters="R\nERECT", letters_at="top left",
+        ap_share=0.3,
     ),
     "hospital_c": Look(aspect=1.12, gamma=0.85, contrast=0.9, bits=12, collimation=0.05, noise=0.015),
     "hospital_d": Look(
-        stretch=1.08, gamma=1.1, noise=0.02, blur=1, border=0.015, border_shade=1.0, letters="L  42",
+        stretch=1.06, gamma=1.1, noise=0.02, blur=1, collimation=0.03, letters="L  42",
         letters_at="bottom right",
     ),
 }  # fmt: skip
