@@ -85,7 +85,7 @@ class Small:
         return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
 
     def catalogue(self, root: Path, counts: Mapping[str, int]) -> Catalogue:
-        """Banded films as PNG files of two sources, so many in each split, and the catalogue that lists them."""
+        """Banded films as PNG files of two sources, so many in each split, and their catalogue."""
         rows: list[dict[str, Any]] = []
         (root / "films").mkdir(parents=True)
         for split, count in counts.items():

@@ -53,7 +53,7 @@ def test_another_recipe_is_refused_with_the_key_that_differs(tmp_path: Path, sma
 
 def test_another_catalogue_is_refused(tmp_path: Path, small: Any) -> None:
     start(tmp_path, small.recipe())
-    with pytest.raises(RunError, match="began on another catalogue .*name another folder"):
+    with pytest.raises(RunError, match=r"began on another catalogue .*name another folder"):
         start(tmp_path, small.recipe(), "b" * 64)
 
 
@@ -84,7 +84,8 @@ def test_a_damaged_run_json_is_said(tmp_path: Path, small: Any) -> None:
 
 
 def test_two_trainings_never_share_a_folder(tmp_path: Path, small: Any) -> None:
-    hold = f"import fcntl; f = open({str(tmp_path / 'lock')!r}, 'w'); fcntl.flock(f, 2); print(1, flush=True); input()"
+    lock = str(tmp_path / "lock")
+    hold = f"import fcntl; f = open({lock!r}, 'w'); fcntl.flock(f, 2); print(1, flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:
