@@ -14,7 +14,11 @@ HISTORY = ({"epoch": 0, "accuracy": 0.1 + 0.2},)
 
 
 def checkpoint(step: int) -> Checkpoint:
-    tensors = {"network.a": torch.randn(3, 4), "network.n": torch.tensor(7), "optimizer.a.step": torch.tensor(2.0)}
+    tensors = {
+        "network.a": torch.randn(3, 4),
+        "network.n": torch.tensor(7),
+        "optimizer.a.step": torch.tensor(2.0),
+    }
     return Checkpoint(Position(1, 2, 3, step, loss_sum=1 / 3, history=HISTORY), tensors)
 
 
@@ -68,7 +72,9 @@ def test_no_checkpoint_is_none_and_all_damaged_is_an_error(tmp_path: Path) -> No
         read_checkpoint(tmp_path)
 
 
-def test_a_full_disk_is_said_and_costs_no_older_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_said_and_costs_no_older_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_checkpoint(tmp_path, checkpoint(1))
 
     def full(handle: int) -> None:

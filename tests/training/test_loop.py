@@ -84,7 +84,9 @@ def test_a_vision_transformer_resumes_across_sizes(small: Any) -> None:
 def test_checkpoints_come_by_the_clock_and_after_each_epoch(small: Any) -> None:
     checkpoints: list[Checkpoint] = []
     small.train(small.recipe(*STAGES, train={"checkpoint_minutes": 60}), save=kept(checkpoints))
-    assert [(c.position.batch, len(c.position.history)) for c in checkpoints] == [(0, n) for n in (1, 2, 3, 4)]
+    assert [(c.position.batch, len(c.position.history)) for c in checkpoints] == [
+        (0, n) for n in (1, 2, 3, 4)
+    ]
 
 
 def test_a_frozen_stage_moves_the_head_alone(small: Any) -> None:
@@ -92,7 +94,9 @@ def test_a_frozen_stage_moves_the_head_alone(small: Any) -> None:
     stages = [{"size": 32, "epochs": 2, "lr": 1e-2, "frozen": True}]
     small.train(small.recipe(*stages), save=kept(checkpoints))
     first, last = (c.tensors for c in checkpoints)
-    moved = {name for name in first if name.startswith("network.") and not torch.equal(first[name], last[name])}
+    moved = {
+        name for name in first if name.startswith("network.") and not torch.equal(first[name], last[name])
+    }
     assert moved == {"network.head.weight", "network.head.bias"}
     assert {name for name in last if name.startswith("optimizer.body")} == set()
 
@@ -102,7 +106,9 @@ def test_the_first_layers_move_less_than_the_last_under_two_rates(small: Any) ->
     before = small.train(small.recipe({"size": 32, "epochs": 1, "lr": 1e-12})).network.state_dict()
     small.train(small.recipe({"size": 32, "epochs": 1, "lr": [1e-6, 1e-2]}), save=kept(checkpoints))
     after = checkpoints[-1].tensors
-    stem, head = (float((after[f"network.{n}"] - before[n]).abs().max()) for n in ("body.conv1.0.weight", "head.weight"))
+    stem, head = (
+        float((after[f"network.{n}"] - before[n]).abs().max()) for n in ("body.conv1.0.weight", "head.weight")
+    )
     assert stem < 1e-4 < 1e-2 < head
 
 

@@ -23,7 +23,11 @@ def test_a_new_run_says_what_it_is(tmp_path: Path, small: Any) -> None:
     start(tmp_path / "new" / "run", small.recipe())
     about = json.loads((tmp_path / "new" / "run" / "run.json").read_text())
     assert about["catalogue"] == CATALOGUE
-    assert about["recipe"] == small.recipe().to_dict() == json.loads((tmp_path / "new/run/recipe.json").read_text())
+    assert (
+        about["recipe"]
+        == small.recipe().to_dict()
+        == json.loads((tmp_path / "new/run/recipe.json").read_text())
+    )
 
 
 def test_the_same_recipe_and_catalogue_open_it_again(tmp_path: Path, small: Any) -> None:
@@ -39,7 +43,9 @@ def test_what_decides_no_weight_may_change(tmp_path: Path, small: Any, part: dic
 
 def test_another_recipe_is_refused_with_the_key_that_differs(tmp_path: Path, small: Any) -> None:
     start(tmp_path, small.recipe())
-    with pytest.raises(RunError, match=r"began with train\.seed = 0, this recipe has 5; give what it began with"):
+    with pytest.raises(
+        RunError, match=r"began with train\.seed = 0, this recipe has 5; give what it began with"
+    ):
         start(tmp_path, small.recipe(train={"seed": 5}))
     with pytest.raises(RunError, match=r"began with stage\.0\.lr = 0\.01, this recipe has 0\.1 and 1 more"):
         start(tmp_path, small.recipe({"size": 64, "epochs": 1, "lr": 0.1}))
@@ -47,7 +53,7 @@ def test_another_recipe_is_refused_with_the_key_that_differs(tmp_path: Path, sma
 
 def test_another_catalogue_is_refused(tmp_path: Path, small: Any) -> None:
     start(tmp_path, small.recipe())
-    with pytest.raises(RunError, match="began on another catalogue .*name another folder"):
+    with pytest.raises(RunError, match=r"began on another catalogue .*name another folder"):
         start(tmp_path, small.recipe(), "b" * 64)
 
 
@@ -78,8 +84,11 @@ def test_a_damaged_run_json_is_said(tmp_path: Path, small: Any) -> None:
 
 
 def test_two_trainings_never_share_a_folder(tmp_path: Path, small: Any) -> None:
-    hold = f"import fcntl, sys; f = open({str(tmp_path / 'lock')!r}, 'w'); fcntl.flock(f, 2); print(1, flush=True); input()"
-    with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+    lock = str(tmp_path / "lock")
+    hold = f"import fcntl; f = open({lock!r}, 'w'); fcntl.flock(f, 2); print(1, flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
         assert other.stdout is not None
         other.stdout.readline()
         with pytest.raises(RunError, match="another process trains here"):

@@ -59,7 +59,9 @@ def export(network: Network, films: NDArray[np.uint8], *, about: Mapping[str, st
         value.name: ("N", *(dim.dim_value for dim in value.type.tensor_type.shape.dim[1:]))
         for value in graph.graph.output
     }
-    written = save(weights, metadata={"carina": json.dumps(dict(about))})  # one key: safetensors orders no keys
+    written = save(
+        weights, metadata={"carina": json.dumps(dict(about))}
+    )  # one key: safetensors orders no keys
     return Exported(content, written, shapes, apart, len(films))
 
 
