@@ -172,7 +172,7 @@ def diaphragm(patient: Patient, pose: Pose, x: Array) -> Array:
 
 def heart_share(patient: Patient, pose: Pose, x: Array, y: Array, size: float = 1.0) -> Array:
     """Share of the ray inside the chest that the heart fills, 0 to 1; ``size`` above 1 is enlarged."""
-    scale = patient.heart * size * (1.1 if pose.view == "AP" else 1.0)
+    scale = patient.heart * size * (1.06 if pose.view == "AP" else 1.0)
     base = patient.dome - pose.inspiration
     cx, cy = 1.9 + pose.turn + 1.2 * (scale - 1), base - 3.6
     lean = patient.heart_lean

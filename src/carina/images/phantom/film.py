@@ -54,7 +54,7 @@ def phantom(
 ) -> Phantom:
     """Make one frontal chest film of ``class_name``, ``size`` pixels on its longer side.
 
-    ``patient`` defaults to ``seed``; ``severity`` in (0, 1] to a draw from [0.5, 1] that a patient's
+    ``patient`` defaults to ``seed``; ``severity`` in (0, 1] to a draw from [0.6, 1] that a patient's
     films share but for a little; ``finding`` to one of the class's (``FINDINGS``). ``ValueError`` for
     an unknown class or finding, a severity outside (0, 1], a negative seed or a size below 32.
     """
@@ -65,7 +65,7 @@ def phantom(
     position, exposure = _rng(number, 3, seed), _rng(number, 4, seed)
     person = make_patient(number, anatomy)
     pose = make_pose(position, look.ap_share)
-    drawn, jitter = place.uniform(0.53, 0.97), position.uniform(-0.03, 0.03)
+    drawn, jitter = place.uniform(0.63, 0.97), position.uniform(-0.03, 0.03)
     choice = FINDINGS[class_name][place.integers(len(FINDINGS[class_name]))]
     finding = finding or choice
     if finding == "none":

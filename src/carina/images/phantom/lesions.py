@@ -117,7 +117,7 @@ def _interstitial(body: Body, severity: float, rng: Rng) -> Lesion:
             sheet.ellipse(cx, cy, 0.46, 0.46, 1.0)
             sheet.ellipse(cx, cy, 0.2, 0.2, 0.0)
     lines = sheet.array(1) * ramp(body.air - 2, 6.0)
-    added = severity * (where * (0.38 + 0.46 * net) + 0.46 * lines)
+    added = severity * (where * (0.44 + 0.48 * net) + 0.48 * lines)
     return Lesion(added.astype(np.float32), (where > 0.35) & body.lungs)
 
 
@@ -195,15 +195,17 @@ def _effusion(body: Body, severity: float, rng: Rng) -> Lesion:
 
 
 def _nodule(body: Body, severity: float, rng: Rng) -> Lesion:
-    """One round spot of 8 to 30 mm."""
-    radius = 0.4 + 1.1 * severity
+    """One to three round spots of 8 to 30 mm."""
+    lobulated = 1 + 0.1 * body.canvas.noise(rng, 0.8)
+    added = np.zeros_like(body.air)
     side = -1 if rng.random() < 0.5 else 1
-    cx, cy = side * rng.uniform(5.2, 9.2), rng.uniform(6.5, 18.0)
-    d = ((body.x - cx) ** 2 + (body.y - cy) ** 2) / radius**2
-    lobulated = d * (1 + 0.1 * body.canvas.noise(rng, 0.8))
-    ball = chord(lobulated)
-    added = soften(2 * radius * 0.17 * ball * (0.75 + 0.6 * severity), 2)
-    return Lesion(added, (ball > 0) & body.lungs)
+    for number in range(1 + round(2 * severity)):
+        radius = (0.4 + 1.1 * math.sqrt(severity)) * (1.0 if number == 0 else rng.uniform(0.6, 1.0))
+        cx, cy = side * rng.uniform(5.2, 9.2), rng.uniform(6.5, 18.0)
+        ball = chord(((body.x - cx) ** 2 + (body.y - cy) ** 2) / radius**2 * lobulated)
+        added = np.maximum(added, 2 * radius * 0.24 * ball * (0.8 + 0.6 * severity))
+        side = side if rng.random() < 0.4 else -side
+    return Lesion(soften(added, 2), (added > 0) & body.lungs)
 
 
 def _cardiomegaly(body: Body, severity: float, rng: Rng) -> Lesion:
@@ -223,8 +225,8 @@ def _pneumothorax(body: Body, severity: float, rng: Rng) -> Lesion:
     line = np.exp(-((beyond / 0.14) ** 2)) * (side * body.x > 0) * (body.y < body.dome)
     collapsed = ramp(-beyond, 1.0) * (side * body.x > 0)
     air = ramp(body.air, 2.0)
-    added = outside * (-body.vessels - 0.034 * body.air - 0.16 * air) + 0.22 * line * air
-    added += 0.02 * severity * body.air * collapsed
+    added = outside * (-body.vessels - 0.045 * body.air - 0.16 * air) + 0.22 * line * air
+    added += 0.03 * severity * body.air * collapsed
     return Lesion(added.astype(np.float32), (outside > 0.5) & body.lungs)
 
 
