@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carina import taxonomy
-from carina.images.phantom.anatomy import MU_AERATION, Body, half_width_at, heart_share
+from carina.images.phantom.anatomy import MU_AERATION, Body, heart_share
 from carina.images.phantom.canvas import Any2D, Array, Canvas, Sheet, chord, curve, ramp, soften
+from carina.images.phantom.thorax import dome_height, half_width_at
 
 Rng = np.random.Generator
 Mask = NDArray[np.bool_]
@@ -74,7 +75,7 @@ def _consolidation(body: Body, severity: float, rng: Rng) -> Lesion:
         )
         hub = (3.0, 11.0)
     else:
-        base = body.patient.dome - body.pose.inspiration
+        base = dome_height(body.patient, body.pose, side)
         inside = ramp(y - base + 8.5 * reach - 0.25 * (u - 7) + ragged, 3.0)
         hub = (3.5, 13.5)
     inside = inside * (u > 0)
@@ -185,7 +186,7 @@ def _nodules_and_streaks(sheet: Sheet, rng: Rng, side: int, cx: float, cy: float
 def _effusion(body: Body, severity: float, rng: Rng) -> Lesion:
     """Fluid at the base of one lung: white, without lung markings, climbing along the chest wall."""
     side = -1 if rng.random() < 0.5 else 1
-    low = body.patient.dome - body.pose.inspiration + (1.3 if side > 0 else 0.0) + 1.8
+    low = dome_height(body.patient, body.pose, side) + 1.8
     level = low - 8.5 * severity
     surface = level + 2.4 * (1 - np.exp(-np.clip(body.wall, 0, None) / 2.0)) - 1.4
     share = np.sqrt(ramp(body.y - surface, 2.6)) * (side * body.x > 0) * 0.97
@@ -217,7 +218,7 @@ def _cardiomegaly(body: Body, severity: float, rng: Rng) -> Lesion:
 def _pneumothorax(body: Body, severity: float, rng: Rng) -> Lesion:
     """Air outside one lung: a fine line, nothing but black between it and the chest wall."""
     side = -1 if rng.random() < 0.5 else 1
-    top = body.y - 0.09 * (np.abs(body.x) - 5.4) ** 2
+    top = body.y - 0.09 * (np.abs(body.x) - body.patient.apex) ** 2
     from_wall = np.minimum(body.wall, 0.85 * top + 0.5)
     wide = (1.0 + 3.6 * severity) * np.clip(1.25 - body.y / 26.0, 0.3, 1.2)
     beyond = wide - from_wall
