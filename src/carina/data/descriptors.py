@@ -16,12 +16,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from carina.images.prepare import resize
+from carina.images.resize import resize
 from carina.records import Pixels
 
 SIDE = 64  # pixels; descriptors of another side are of another version
-_PROBE = 256  # margins are looked for on a film reduced to this side
-_FLAT = 6.0  # gray levels of 255 within which a margin's row or column counts as empty
+_PROBE = 128  # margins are looked for at this side, so that small and large copies agree on them
+_FLAT = 4.0  # gray levels of 255 within which a margin is one gray ...
+_EMPTY = 0.95  # ... in this share of a row or column; a letter in it is no content
 _MOST = 0.3  # at most this share is cut off at each side: a film is not all margin
 
 Descriptors = NDArray[np.uint8]  # (N, SIDE, SIDE)
@@ -30,38 +31,31 @@ Descriptors = NDArray[np.uint8]  # (N, SIDE, SIDE)
 def describe(pixels: Pixels) -> NDArray[np.uint8]:
     """The descriptor of one film, ``(SIDE, SIDE) uint8``; of an empty film, all zero."""
     height, width = pixels.shape
-    probe = resize(pixels, min(width, _PROBE), min(height, _PROBE)).astype(np.float32)
-    low, high = np.percentile(probe, (0.5, 99.5))
-    if high <= low:
-        return np.zeros((SIDE, SIDE), np.uint8)
-    probe = np.clip((probe - low) * (255 / (high - low)), 0, 255)
+    probe = _stretched(resize(pixels, _PROBE, _PROBE), 0.5)
     top, bottom = _content(probe, height)
     left, right = _content(probe.T, width)
-    small = resize(pixels[top:bottom, left:right], SIDE, SIDE).astype(np.float32)
-    return stretched(small)
+    return _stretched(resize(pixels, SIDE, SIDE, box=(left, top, right, bottom)), 1.0)
 
 
-def stretched(small: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Gray values spread over 0 to 255, one in a hundred clipped at either end."""
-    low, high = np.percentile(small, (1, 99))
+def _stretched(small: Pixels, clipped: float) -> NDArray[np.uint8]:
+    """Gray spread over 0 to 255, ``clipped`` per cent cut off at either end; zero where all is one gray."""
+    low, high = np.percentile(small, (clipped, 100 - clipped))
     if high <= low:
         return np.zeros(small.shape, np.uint8)
-    scaled = (small - low) * (255 / (high - low))
+    scaled = (small.astype(np.float32) - low) * (255 / (high - low))
     return np.asarray(np.clip(np.rint(scaled), 0, 255), np.uint8)
 
 
-def _content(probe: NDArray[np.float32], length: int) -> tuple[int, int]:
-    """First and last row with content, in pixels of a film of that length."""
+def _content(probe: NDArray[np.uint8], length: int) -> tuple[float, float]:
+    """Where content begins and ends along the rows, in pixels of a film of that length."""
     rows = len(probe)
     most = int(rows * _MOST)
-    first = _empty_rows(probe[:most])
-    last = _empty_rows(probe[::-1][:most])
-    scale = length / rows
-    return round(first * scale), max(round((rows - last) * scale), round(first * scale) + 1)
+    first, last = _empty_rows(probe[:most]), _empty_rows(probe[::-1][:most])
+    return first * length / rows, (rows - last) * length / rows
 
 
-def _empty_rows(rows: NDArray[np.float32]) -> int:
-    """How many rows from the first on are of one gray (a letter or two in them are no content)."""
-    near = np.abs(rows - np.median(rows[0])) <= _FLAT
-    full = near.mean(axis=1) < 0.9
+def _empty_rows(rows: NDArray[np.uint8]) -> int:
+    """How many rows from the first on are of one gray."""
+    gray = rows.astype(np.float32)
+    full = (np.abs(gray - np.median(gray[0])) <= _FLAT).mean(axis=1) < _EMPTY
     return int(np.argmax(full)) if full.any() else 0

@@ -1,30 +1,38 @@
 """Near copies: which films show the same exposure, and the groups they form.
 
-The same radiograph stands in many public sets, re-compressed, resized, cropped, brightened, with an
-arrow drawn in. Copies on two sides of a split make every figure too good, so they are found by what
-they show. Two stages: each film's nearest neighbours by a coarse vector (candidates, cheap), then each
-candidate pair laid over each other and compared in its fine detail (``registration``). Everything is
+The same radiograph stands in many public sets, re-compressed, resized, cropped, brightened, mirrored,
+with an arrow drawn in. Copies on two sides of a split make every figure too good, so they are found by
+what they show, in two stages: each film's nearest neighbours by a short vector (``candidates``), then
+each such pair laid over each other and judged by its fine detail (``registration``). Everything is
 answered from the films' descriptors; nothing here opens a file or knows a label.
+
+Why not a library: imagehash and imagededup compare hashes of low frequencies. A crop of 8 % moves those
+further than one child's chest is from another's (``benchmarks/near_copies.py`` measures it), and
+imagededup's networks would bring torch into a room that must do without.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from carina.data import candidates
 from carina.data.descriptors import SIDE, Descriptors, describe
-from carina.data.registration import align, band
+from carina.data.reading import cores
+from carina.data.registration import SAME, agreement
 from carina.records import Progress
 
 __all__ = ["NearCopy", "describe", "group_ids", "near_copies"]
 
-SAME = 0.9  # median tile correlation from which two films count as one exposure
-_NEIGHBOURS = 10  # candidates looked at for each film
-_BLOCK = 2048  # films compared at a time
+Tell = Callable[[Progress], None] | None
+Kind = Literal["copy", "flipped"]
+
+_PAIRS = 256  # laid over each other at a time; their pictures fit the processor's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,40 +42,45 @@ class NearCopy:
     first: int
     second: int
     score: float  # median correlation of fine detail, SAME to 1
-    kind: Literal["copy", "flipped"]  # "flipped": one is the other's mirror image
+    kind: Kind  # "flipped": one is the other's mirror image
 
 
 def near_copies(
     descriptors: Descriptors | Sequence[NDArray[np.uint8]],
     *,
-    progress: Callable[[Progress], None] | None = None,
+    workers: int | None = None,
+    progress: Tell = None,
 ) -> list[NearCopy]:
-    """All pairs of near copies among N descriptors, in order of position.
+    """All pairs of near copies found among N descriptors, in order of position.
 
-    Films whose descriptor is empty (one gray all over) are nobody's copy. Progress comes in two
-    stages, ``candidates`` and ``copies``.
+    A film with many copies may be paired with some of them only; ``group_ids`` brings them together.
+    Films without content (one gray all over) are nobody's copy. ``workers`` is the number of threads:
+    None means one for each core. Progress comes in two stages, ``candidates`` and ``copies``.
     """
     pictures = np.asarray(descriptors, np.uint8).reshape(-1, SIDE, SIDE)
-    if len(pictures) < 2:
+    filled = np.flatnonzero(pictures.any(axis=(1, 2)))
+    if len(filled) < 2:
         return []
+    pictures = pictures[filled]
     best: dict[tuple[int, int], NearCopy] = {}
-    kinds: tuple[Literal["copy", "flipped"], ...] = ("copy", "flipped")
-    for kind in kinds:
-        other = pictures if kind == "copy" else pictures[:, :, ::-1]
-        pairs = _candidates(pictures, other, progress)
-        for start in range(0, len(pairs), _BLOCK):
-            part = pairs[start : start + _BLOCK]
-            scores = align(pictures[part[:, 0]], other[part[:, 1]]).score
-            for (first, second), score in zip(part.tolist(), scores.tolist(), strict=True):
-                if score >= SAME and score > best.get((first, second), _NOTHING).score:
-                    best[first, second] = NearCopy(first, second, score, kind)
-            if progress:
-                progress(Progress("copies", min(start + _BLOCK, len(pairs)), len(pairs)))
+    with ThreadPoolExecutor(workers or cores()) as pool:
+        pairs = _candidates(pictures, pool, progress)
+        total, done = sum(len(found) for found in pairs.values()), 0
+        for kind, found in pairs.items():
+            for part, scores in _judged(pictures, found, kind, pool):
+                for at in np.flatnonzero(scores >= SAME):
+                    first, second = (int(filled[i]) for i in part[at])
+                    known = best.get((first, second))
+                    if known is None or known.score < scores[at]:
+                        best[first, second] = NearCopy(first, second, min(1.0, float(scores[at])), kind)
+                done += len(part)
+                if progress:
+                    progress(Progress("copies", done, total))
     return [best[key] for key in sorted(best)]
 
 
 def group_ids(count: int, pairs: Iterable[NearCopy]) -> NDArray[np.int64]:
-    """For each of ``count`` films the first film of its group, ``(count,) int64``; itself where alone."""
+    """For each of ``count`` films the first film of its group, (count,) int64; itself where alone."""
     parent = np.arange(count)
 
     def root(film: int) -> int:
@@ -82,34 +95,33 @@ def group_ids(count: int, pairs: Iterable[NearCopy]) -> NDArray[np.int64]:
     return np.array([root(film) for film in range(count)], np.int64)
 
 
-_NOTHING = NearCopy(-1, -1, -1.0, "copy")
+def _candidates(pictures: Descriptors, pool: Executor, progress: Tell) -> dict[Kind, NDArray[np.int64]]:
+    """The pairs to look at, (P, 2), as they are and with the second one mirrored."""
+    count = len(pictures)
+    if candidates.all_pairs(count):
+        pairs = np.stack(np.triu_indices(count, 1), axis=1)
+        return {"copy": pairs, "flipped": pairs}
+    projection = candidates.learned(pictures)
+    own = candidates.vectors(pictures, projection, pool)
+    mirrored = candidates.vectors(pictures[:, :, ::-1], projection, pool)
 
-
-def _candidates(
-    pictures: Descriptors, other: Descriptors, progress: Callable[[Progress], None] | None
-) -> NDArray[np.int64]:
-    """Pairs (first < second) of each film and its nearest neighbours, (P, 2)."""
-    vectors, others = _vectors(pictures), _vectors(other)
-    count, keep = len(vectors), min(_NEIGHBOURS, len(vectors) - 1)
-    found = []
-    for start in range(0, count, _BLOCK):
-        rows = np.arange(start, min(start + _BLOCK, count))
-        likeness = vectors[rows] @ others.T
-        likeness[np.arange(len(rows)), rows] = -2
-        nearest = np.argpartition(-likeness, keep - 1, axis=1)[:, :keep]
-        found.append(np.stack([np.repeat(rows, keep), nearest.ravel()], axis=1))
+    def told(done: int) -> None:
         if progress:
-            progress(Progress("candidates", int(rows[-1]) + 1, count))
-    return np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
+            progress(Progress("candidates", done, 2 * count))
+
+    return {
+        "copy": candidates.neighbours(own, own, told),
+        "flipped": candidates.neighbours(own, mirrored, lambda done: told(count + done)),
+    }
 
 
-def _vectors(pictures: Descriptors) -> NDArray[np.float32]:
-    """A coarse unit vector for each film, (N, 256)."""
-    quarter = SIDE // 16
-    vectors = []
-    for start in range(0, len(pictures), _BLOCK):
-        part = pictures[start : start + _BLOCK].astype(np.float32)
-        small = part.reshape(len(part), 16, quarter, 16, quarter).mean(axis=(2, 4))
-        flat = band(small, 0.7, 3.0).reshape(len(part), -1)
-        vectors.append(flat / (np.linalg.norm(flat, axis=1, keepdims=True) + 1e-6))
-    return np.concatenate(vectors)
+def _judged(
+    pictures: Descriptors, pairs: NDArray[np.int64], kind: Kind, pool: Executor
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """Blocks of pairs with their agreement."""
+
+    def judge(part: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        first, second = pictures[part[:, 0]], pictures[part[:, 1]]
+        return part, agreement(first, second if kind == "copy" else second[:, :, ::-1])
+
+    return pool.map(judge, [pairs[start : start + _PAIRS] for start in range(0, len(pairs), _PAIRS)])

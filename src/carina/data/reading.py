@@ -62,7 +62,7 @@ def look_at_all(
         for i, path in enumerate(paths):
             yield i, _answer(path, look)
         return
-    yield from ask_all(paths, min(workers or _cores(), len(paths)), _SERVE)
+    yield from ask_all(paths, min(workers or cores(), len(paths)), _SERVE)
 
 
 def ask_all(
@@ -214,5 +214,6 @@ def _receive(stream: IO[bytes]) -> Any:
     return pickle.loads(body)
 
 
-def _cores() -> int:
+def cores() -> int:
+    """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,138 @@
+"""Which films may be copies of which: each film's nearest neighbours by a short vector.
+
+The vector is a histogram of gradient directions in 8 × 8 cells (Dalal & Triggs 2005), projected by
+linear discriminant analysis so that it changes little when a film is cropped or drawn upon and much
+from film to film. The projection is learned, in seconds, from the very films that are compared, with
+crops and drawings made of them; no labels are needed. What it finds is only looked at more closely by
+``registration``: a vector can propose a copy, never decide one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carina.data.descriptors import SIDE, Descriptors
+from carina.data.registration import Array, along, detail, gaussian, warped
+
+_CELLS, _DIRECTIONS, _HALF = 8, 8, SIDE // 2
+_FILMS, _ROUNDS, _DIMENSIONS = 1000, 6, 96  # the projection: films it is learned from, versions of each
+_CROP = 0.08  # of the side, at each side
+_RIDGE = 0.05  # share of the mean variance added to the variance within a film
+_NEIGHBOURS = 6  # looked at for each film; copies of copies find each other through the group
+_LIKENESS = 0.5  # cosine below which a neighbour is not looked at; copies have 0.6 and more
+_GROUP = 32  # neighbours are sought among the best of so many films at a time
+_CELLS_AT_ONCE = 1 << 25  # likenesses in memory (float32)
+_ALL_PAIRS = 48  # as many films are few enough to compare each with each
+_BLOCK = 512
+
+Projection = Callable[[Descriptors], Array]
+
+
+def vectors(pictures: Descriptors, projection: Projection, pool: Executor) -> Array:
+    """Unit vectors (N, D) float32."""
+    parts = [pictures[start : start + _BLOCK] for start in range(0, len(pictures), _BLOCK)]
+    return np.concatenate(list(pool.map(projection, parts)))
+
+
+def all_pairs(count: int) -> bool:
+    """Whether so few films are compared each with each."""
+    return count <= _ALL_PAIRS
+
+
+def neighbours(own: Array, others: Array, told: Callable[[int], None]) -> NDArray[np.int64]:
+    """Pairs (first < second) of films whose vectors are near, (P, 2), each once.
+
+    ``own`` and ``others`` are vectors of the same films, or of their mirror images. ``told`` is called
+    with the number of films done.
+    """
+    count = len(own)
+    padded = np.zeros((-(-count // _GROUP) * _GROUP, own.shape[1]), np.float32)
+    padded[:count] = others
+    step = max(16, _CELLS_AT_ONCE // len(padded))
+    found = []
+    for start in range(0, count, step):
+        rows = np.arange(start, min(start + step, count))
+        likeness = own[rows] @ padded.T
+        likeness[np.arange(len(rows)), rows] = -1
+        found.append(np.stack([rows, *_nearest(likeness)], axis=1))
+        told(int(rows[-1]) + 1)
+    table = np.concatenate(found)
+    first, second = np.repeat(table[:, 0], _NEIGHBOURS), table[:, 1:].ravel()
+    kept = second >= 0
+    return np.unique(np.sort(np.stack([first[kept], second[kept]], axis=1), axis=1), axis=0)
+
+
+def _nearest(likeness: Array) -> list[NDArray[np.int64]]:
+    """For each row its nearest columns, as ``_NEIGHBOURS`` arrays; -1 where they are not near."""
+    rows, columns = likeness.shape
+    groups = columns // _GROUP  # column c stands in group c % groups
+    best = likeness.reshape(rows, _GROUP, groups).max(axis=1)
+    keep = min(_NEIGHBOURS, groups)
+    top = np.argpartition(best, groups - keep, axis=1)[:, groups - keep :]  # (rows, keep)
+    members = (top[:, :, None] + groups * np.arange(_GROUP)).reshape(rows, -1)
+    values = np.take_along_axis(likeness, members, axis=1)
+    order = np.argpartition(values, values.shape[1] - _NEIGHBOURS, axis=1)[:, -_NEIGHBOURS:]
+    nearest = np.take_along_axis(members, order, axis=1)
+    nearest[np.take_along_axis(values, order, axis=1) < _LIKENESS] = -1
+    return list(nearest.T)
+
+
+def learned(pictures: Descriptors) -> Projection:
+    """Learn the projection from some of the films (Fisher's discriminant: one class for each film)."""
+    draw = np.random.default_rng(0)
+    some = pictures[np.sort(draw.choice(len(pictures), min(_FILMS, len(pictures)), replace=False))]
+    versions = [_gradients(some), *(_gradients(_version(some, draw)) for _ in range(_ROUNDS))]
+    stack = np.stack(versions)  # (versions, films, F)
+    films = stack.mean(axis=0)
+    mean = films.mean(axis=0)
+    around = (stack - films).reshape(-1, stack.shape[-1])
+    within = around.T @ around / len(around)
+    within += np.eye(len(within), dtype=np.float32) * (_RIDGE * np.trace(within) / len(within) + 1e-9)
+    between = (films - mean).T @ (films - mean) / len(films)
+    whiten = np.linalg.inv(np.linalg.cholesky(within.astype(np.float64)))
+    _, directions = np.linalg.eigh(whiten @ between @ whiten.T)
+    kept = directions[:, ::-1][:, : min(_DIMENSIONS, len(some) - 1)]
+    matrix = (whiten.T @ kept).astype(np.float32)
+
+    def projection(part: Descriptors) -> Array:
+        return _unit((_gradients(part) - mean) @ matrix)
+
+    return projection
+
+
+def _version(pictures: Descriptors, draw: np.random.Generator) -> Array:
+    """The pictures cropped (or widened) at each side, half of them with two patches drawn in."""
+    left, right, top, bottom = draw.uniform(-_CROP, _CROP, (4, len(pictures)))
+    warp = np.stack([1 - left - right, left - right, 1 - top - bottom, top - bottom], axis=1)
+    changed, _ = warped(pictures.astype(np.float32), warp.astype(np.float32))
+    for picture in changed[::2]:
+        for _ in range(2):
+            height, width = draw.integers(SIDE // 20, SIDE // 5, 2)
+            y, x = draw.integers(0, SIDE - height), draw.integers(0, SIDE - width)
+            picture[y : y + height, x : x + width] = draw.choice((0, 255, 255))
+    return changed
+
+
+def _gradients(pictures: Descriptors | Array) -> Array:
+    """Histograms of gradient directions, (N, 512): unit vectors, square roots taken."""
+    count = len(pictures)
+    half = pictures.reshape(count, _HALF, 2, _HALF, 2).mean(axis=(2, 4), dtype=np.float32)
+    even = detail(half, 0.7, 4.0)
+    gy, gx = np.gradient(even, axis=(1, 2))
+    strength, direction = np.hypot(gx, gy), np.arctan2(gy, gx) * (_DIRECTIONS / (2 * np.pi))
+    step = _HALF // _CELLS
+    pooled = gaussian(_HALF, step / 2)[step // 2 :: step]  # (cells, side)
+    cells = []
+    for bin_ in range(_DIRECTIONS):
+        away = np.abs((direction - bin_ + _DIRECTIONS / 2) % _DIRECTIONS - _DIRECTIONS / 2)
+        cells.append(along(strength * np.maximum(0, 1 - away), pooled))
+    histogram = np.sqrt(np.stack(cells, axis=1).reshape(count, -1))
+    return _unit(histogram - histogram.mean(axis=1, keepdims=True))
+
+
+def _unit(rows: Array) -> Array:
+    return np.asarray(rows / (np.linalg.norm(rows, axis=1, keepdims=True) + 1e-9), np.float32)

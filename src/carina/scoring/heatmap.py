@@ -1,0 +1,132 @@
+"""Heat maps: where in the film the evidence for a class lies, drawn over the film.
+
+Knows pictures, not networks. The map is the class activation map that comes out of the ONNX graph:
+each cell's contribution to the class's logit (their mean and the bias make the logit), so it is exact
+for the network as it is, at no second pass. It shows where the network looked, not where disease is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from carina.records import Prediction
+
+_SIDE = 448  # pixels of the film's longer way in the picture, at least
+_STRONGEST = 0.75  # opacity of the highest contribution: the film stays visible under it
+_MARGIN, _TITLE, _BAR, _FOOT = 12, 44, 16, 26  # pixels
+_NOTICE = "Where the network looked, not where disease is. Research use; not a medical device."
+_INK, _PAPER = (25, 25, 25), (255, 255, 255)
+
+# Dark red → orange → pale yellow. Lightness (CIE L*) rises evenly from 25 to 93, so equal steps of
+# contribution look like equal steps, and the order survives gray printing and red-green blindness.
+_STOPS = (
+    (0.0, (110, 10, 30)),
+    (0.25, (178, 36, 36)),
+    (0.5, (226, 88, 34)),
+    (0.75, (250, 158, 59)),
+    (1.0, (255, 236, 150)),
+)
+
+
+def overlay(prediction: Prediction, class_name: str | None = None) -> Image.Image:
+    """The film with the contributions to one class (default: the most probable) as an RGB picture.
+
+    Only positive contributions are drawn, the stronger the more opaque; the colour bar gives the
+    scale in logits. ``ValueError`` when the class is not one of the prediction's.
+    """
+    name = class_name or prediction.top_class
+    index = prediction.classes.index(name)
+    probability = float(prediction.probabilities[index])
+    return draw(prediction.prepared, prediction.cam[index], f"{name}   {probability:.1%}")
+
+
+def draw(prepared: NDArray[np.uint8], cam: NDArray[np.float32], title: str) -> Image.Image:
+    """``prepared`` (S, S) uint8 and ``cam`` (h, w) in logits → an RGB picture with title and colour bar."""
+    side = _SIDE * max(1, round(prepared.shape[0] / _SIDE))
+    film = Image.fromarray(prepared).resize((side, side), Image.Resampling.BICUBIC)
+    heat = np.clip(
+        np.asarray(Image.fromarray(cam.astype(np.float32)).resize((side, side), Image.Resampling.BILINEAR)),
+        0,
+        None,
+    )
+    top = float(heat.max())
+    share = heat / top if top > 0 else heat  # (side, side) in [0, 1]
+    alpha = (share * _STRONGEST)[..., np.newaxis]
+    gray = np.asarray(film, dtype=np.float32)[..., np.newaxis]
+    blended = gray * (1 - alpha) + _colours()[(share * 255).astype(np.uint8)] * alpha
+    canvas = Image.new("RGB", (side + 2 * _MARGIN + 88, side + _TITLE + _FOOT), _PAPER)
+    canvas.paste(Image.fromarray(blended.round().astype(np.uint8)), (_MARGIN, _TITLE))
+    _write_title(canvas, title)
+    ImageDraw.Draw(canvas).text(
+        (_MARGIN, side + _TITLE + _FOOT // 2), _NOTICE, fill=_INK, font=_font(12), anchor="lm"
+    )
+    _draw_bar(canvas, left=side + 2 * _MARGIN, height=side, top=top)
+    return canvas
+
+
+def png(picture: Image.Image) -> bytes:
+    """The picture as a PNG file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG", optimize=False, compress_level=6)
+    return buffer.getvalue()
+
+
+def file_name(path: str) -> str:
+    """A file name for the heat map of ``path``: readable, safe anywhere, different for different paths.
+
+    ``films/IM 7.dcm`` → ``IM_7.3b1f0c9a2d44.png``: the stem's plain characters and twelve hex digits of
+    the whole path's sha256.
+    """
+    last = re.split(r"[/\\]|!/", path)[-1]
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "_", last.rsplit(".", 1)[0])[:60].strip("_-") or "film"
+    return f"{stem}.{hashlib.sha256(path.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}.png"
+
+
+@cache
+def _colours() -> NDArray[np.float32]:
+    """(256, 3) RGB in 0–255."""
+    at = np.linspace(0, 1, 256)
+    stops = [stop for stop, _ in _STOPS]
+    return np.stack([np.interp(at, stops, [rgb[i] for _, rgb in _STOPS]) for i in range(3)], axis=1).astype(
+        np.float32
+    )
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)  # Pillow's own: no font of the machine is needed
+
+
+def _write_title(canvas: Image.Image, title: str) -> None:
+    pen, room, size = ImageDraw.Draw(canvas), canvas.width - 2 * _MARGIN, 20
+    while size > 10 and pen.textlength(title, font=_font(size)) > room:
+        size -= 1
+    while len(title) > 4 and pen.textlength(title, font=_font(size)) > room:
+        title = f"{title[:-2]}…"
+    pen.text((_MARGIN, _TITLE // 2), title, fill=_INK, font=_font(size), anchor="lm")
+
+
+def _draw_bar(canvas: Image.Image, *, left: int, height: int, top: float) -> None:
+    """The scale: from 0 to the highest contribution of this film, as opaque as on a mid-gray film."""
+    pen, small = ImageDraw.Draw(canvas), _font(13)
+    share = np.linspace(1, 0, height, dtype=np.float32)[:, np.newaxis]
+    alpha = share * _STRONGEST
+    column = 90 * (1 - alpha) + _colours()[(share[:, 0] * 255).astype(np.uint8)] * alpha
+    bar = np.repeat(column[:, np.newaxis], _BAR, axis=1).round().astype(np.uint8)
+    canvas.paste(Image.fromarray(bar), (left, _TITLE))
+    for part in (1.0, 0.75, 0.5, 0.25, 0.0):
+        y = _TITLE + round((1 - part) * (height - 1))
+        pen.line((left + _BAR, y, left + _BAR + 4, y), fill=_INK)
+        text = f"+{part * top:.2g}" if part and top > 0 else "0"
+        pen.text((left + _BAR + 8, y), text, fill=_INK, font=small, anchor="lm")
+    label = Image.new("RGB", (height, 18), _PAPER)
+    text = "contribution to the logit" if top > 0 else "nothing speaks for this class"
+    ImageDraw.Draw(label).text((height // 2, 9), text, fill=_INK, font=small, anchor="mm")
+    canvas.paste(label.rotate(90, expand=True), (canvas.width - 18 - 4, _TITLE))

@@ -1,0 +1,234 @@
+"""A bundle at work: films in, predictions or refusals out, in order.
+
+Knows ONNX Runtime and threads; what a film is and how it is prepared is the business of
+``images``. Each worker takes a handful of films, decodes them and runs the network on them with one
+thread of its own: on two cores this is faster than one network run that both cores share, as no core
+ever waits for the other.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from carina.errors import BundleError, ImageError
+from carina.images.prepare import load
+from carina.records import FilmFacts, Prediction, Refusal
+from carina.scoring.bundle import Bundle
+from carina.scoring.inputs import Input, Skipped, films
+
+_AHEAD = 2  # handfuls decoded ahead of the one that is being read, beside one for each thread
+_HANDFUL_BYTES = 64 << 20  # archive members held by one handful; one larger member goes alone
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What the network says of N films: all finite. C classes, D features, an h × w map."""
+
+    logits: NDArray[np.float32]  # (N, C)
+    probabilities: NDArray[np.float32]  # (N, C), rows sum to 1
+    embedding: NDArray[np.float32]  # (N, D)
+    cam: NDArray[np.float32]  # (N, C, h, w): contribution of each cell to each class's logit
+
+
+class Scorer:
+    """Runs one bundle. Safe to use from several threads.
+
+    ``threads`` is how many cores are used (default: all this process may use), ``batch`` how many
+    films go through the network at a time on each. Neither changes a score by more than 1e-6.
+    Raises :class:`~carina.errors.BundleError` when the bundle is not whole or cannot be run.
+    """
+
+    def __init__(
+        self, bundle: Bundle | str | os.PathLike[str], *, threads: int | None = None, batch: int = 8
+    ) -> None:
+        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        self.threads = threads or len(os.sched_getaffinity(0))
+        self.batch = batch
+        if self.threads < 1 or batch < 1:
+            raise ValueError(f"threads is {threads} and batch {batch}; both must be at least 1")
+        self._session = _session(self.bundle)
+
+    def predict(self, prepared: NDArray[np.uint8]) -> Outputs:
+        """Run the network on prepared films, (N, S, S) uint8.
+
+        Raises ``ValueError`` for another shape or dtype, :class:`~carina.errors.BundleError` when
+        the network answers with numbers that are not finite: those are never a score.
+        """
+        size = self.bundle.preparation.size
+        if prepared.dtype != np.uint8 or prepared.ndim != 3 or prepared.shape[1:] != (size, size):
+            raise ValueError(
+                f"prepared films are (N, {size}, {size}) uint8, not {prepared.shape} {prepared.dtype}"
+            )
+        parts = [prepared[at : at + self.batch] for at in range(0, max(1, len(prepared)), self.batch)]
+        with ThreadPoolExecutor(min(self.threads, len(parts)), "carina-predict") as pool:
+            outputs = _joined(list(pool.map(self._run, parts)))
+        fine = _finite(outputs)
+        if not fine.all():
+            raise BundleError(
+                f"{self.bundle.root}: the network gives numbers that are not finite for "
+                f"{np.count_nonzero(~fine)} of {len(prepared)} films; train it with a lower learning rate"
+            )
+        return outputs
+
+    def score(
+        self, paths: Iterable[str | os.PathLike[str]] | str | os.PathLike[str], skipped: Skipped | None = None
+    ) -> Iterator[Prediction | Refusal]:
+        """Score files, folders, patterns and zip archives: one answer for each film, in order.
+
+        A film that cannot be scored is a :class:`~carina.records.Refusal` and stops nothing. Memory
+        does not grow with the number of films; closing the iterator ends the threads. ``skipped``
+        counts what was not tried (see :func:`carina.scoring.inputs.films`, whose
+        :class:`~carina.errors.SourceError` for a mistyped path is raised at once).
+        """
+        named = [paths] if isinstance(paths, str | os.PathLike) else paths
+        return self._answers(films(named, skipped))
+
+    def _answers(self, items: Iterator[Input | Refusal]) -> Iterator[Prediction | Refusal]:
+        handfuls = _handfuls(items, self.batch)
+        running: deque[Future[list[Prediction | Refusal]]] = deque()
+        with ThreadPoolExecutor(self.threads, "carina-score") as pool:
+            try:
+                for handful in handfuls:
+                    running.append(pool.submit(self._score_handful, handful))
+                    if len(running) >= self.threads + _AHEAD:
+                        yield from running.popleft().result()
+                while running:
+                    yield from running.popleft().result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _score_handful(self, handful: list[Input | Refusal]) -> list[Prediction | Refusal]:
+        answers = [item if isinstance(item, Refusal) else self._load(item) for item in handful]
+        loaded = [answer for answer in answers if isinstance(answer, _Loaded)]
+        if not loaded:
+            return [answer for answer in answers if isinstance(answer, Refusal)]
+        outputs = self._run(np.stack([each.prepared for each in loaded]))
+        scored = iter(self._predictions(loaded, outputs))
+        return [answer if isinstance(answer, Refusal) else next(scored) for answer in answers]
+
+    def _load(self, item: Input) -> _Loaded | Refusal:
+        """Read and prepare one film. Whatever goes wrong with it stays with it."""
+        try:
+            prepared, facts = load(item.source, self.bundle.preparation, name=item.name)
+        except ImageError as error:
+            return Refusal(item.name, error.code, error.reason)
+        except OSError as error:
+            return Refusal(item.name, "unreadable", f"unreadable: {error.strerror or error}; check the file")
+        except MemoryError:
+            return Refusal(item.name, "too_large", "too_large: not enough memory to read it; leave it out")
+        except Exception as error:
+            # Our bug, said in the row that shows it: the other films of the night still get their scores.
+            fault = f"internal: {type(error).__name__}: {error}; this is a fault of Carina, please report it"
+            return Refusal(item.name, "internal", fault)
+        return _Loaded(item.name, prepared, facts)
+
+    def _predictions(self, loaded: list[_Loaded], outputs: Outputs) -> Iterator[Prediction | Refusal]:
+        fine = _finite(outputs)
+        for i, each in enumerate(loaded):
+            if not fine[i]:
+                fault = "not_finite: the network gives no finite number for this film; a person must read it"
+                yield Refusal(each.name, "not_finite", fault)
+                continue
+            yield Prediction(
+                path=each.name,
+                sha256=each.facts.sha256,
+                classes=self.bundle.classes,
+                healthy=self.bundle.healthy,
+                logits=outputs.logits[i].copy(),  # a copy each: a kept prediction keeps no whole batch
+                probabilities=outputs.probabilities[i].copy(),
+                embedding=outputs.embedding[i].copy(),
+                cam=outputs.cam[i].copy(),
+                prepared=each.prepared,
+                facts=each.facts,
+            )
+
+    def _run(self, prepared: NDArray[np.uint8]) -> Outputs:
+        """The network on (N, S, S) uint8, in this thread. Numbers may be not finite."""
+        answer = self._session.run(["logits", "embedding", "cam"], {"pixels": prepared[:, np.newaxis]})
+        logits, embedding, cam = answer
+        count, classes = len(prepared), len(self.bundle.classes)
+        if logits.shape != (count, classes) or cam.shape[:2] != (count, classes) or len(embedding) != count:
+            raise BundleError(
+                f"{self.bundle.root}: the network answers {count} films with {logits.shape} logits and a "
+                f"{cam.shape} map, not {classes} classes each; export it again"
+            )
+        return Outputs(logits, softmax(logits), embedding, cam)
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    name: str
+    prepared: NDArray[np.uint8]
+    facts: FilmFacts
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probabilities over the last axis, computed in float64. Not finite where a logit is not."""
+    with np.errstate(invalid="ignore"):
+        shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+        powers = np.exp(shifted)
+        probabilities: NDArray[np.float32] = (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)
+    return probabilities
+
+
+def _session(bundle: Bundle) -> onnxruntime.InferenceSession:
+    """A session on the verified bytes: one thread each run, the same numbers each time."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.use_deterministic_compute = True
+    options.log_severity_level = 4  # faults come as exceptions; a library does not print
+    try:
+        return onnxruntime.InferenceSession(bundle.model(), options, providers=["CPUExecutionProvider"])
+    except BundleError:
+        raise
+    except Exception as error:  # ONNX Runtime's own exceptions share no base class
+        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BundleError(
+            f"{bundle.root}: ONNX Runtime cannot run the model: {first_line}; export it again"
+        ) from error
+
+
+def _handfuls(items: Iterator[Input | Refusal], batch: int) -> Iterator[list[Input | Refusal]]:
+    """Group films for the workers: first alone, so that few films use all cores too, then up to ``batch``.
+
+    The borders depend on the films alone, never on timing.
+    """
+    handful: list[Input | Refusal] = []
+    held, size, count = 0, 1, 0
+    for item in items:
+        handful.append(item)
+        held += len(item.data) if isinstance(item, Input) and item.data is not None else 0
+        if len(handful) >= size or held > _HANDFUL_BYTES:
+            yield handful
+            handful, held, count = [], 0, count + 1
+            size = min(batch, 1 << count // 4)  # 1 1 1 1 2 2 2 2 4 …
+    if handful:
+        yield handful
+
+
+def _joined(parts: list[Outputs]) -> Outputs:
+    if len(parts) == 1:
+        return parts[0]
+    return Outputs(
+        np.concatenate([part.logits for part in parts]),
+        np.concatenate([part.probabilities for part in parts]),
+        np.concatenate([part.embedding for part in parts]),
+        np.concatenate([part.cam for part in parts]),
+    )
+
+
+def _finite(outputs: Outputs) -> NDArray[np.bool_]:
+    """(N,): every number of the film is finite."""
+    fine = np.ones(len(outputs.logits), dtype=np.bool_)
+    for numbers in (outputs.logits, outputs.embedding, outputs.cam):
+        fine &= np.isfinite(numbers).all(axis=tuple(range(1, numbers.ndim)))
+    return fine

@@ -1,0 +1,104 @@
+"""How Carina looks in a terminal: bars, tables, and the line after each epoch.
+
+The rooms report :class:`~carina.records.Progress`; this module draws it. Results go to standard
+output, everything about the work itself (bars, notes, refusals) to standard error, so that a pipe
+gets results only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.progress import TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from carina import records
+
+Tell = Callable[[records.Progress], None]
+
+EPOCH_HEAD = f"{'epoch':>5} {'train_loss':>11} {'valid_loss':>11} {'accuracy':>9} {'error_rate':>11} {'time':>6}"
+
+
+def output() -> Console:
+    """Where results go; a film's name is never cut or taken for markup."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def notes() -> Console:
+    """Where everything about the work itself goes."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds as fastai prints them: ``01:07``; hours are added when there are any."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes:02d}:{rest:02d}"
+
+
+def epoch_line(detail: Mapping[str, float]) -> str:
+    """The line a fastai user knows, for one row of ``history.jsonl``."""
+    return (
+        f"{int(detail['epoch']):>5} {detail['train_loss']:>11.4f} {detail['valid_loss']:>11.4f} "
+        f"{detail['accuracy']:>9.4f} {1 - detail['accuracy']:>11.4f} {clock(detail['seconds']):>6}"
+    )
+
+
+@contextmanager
+def bars() -> Iterator[Tell]:
+    """A function to hand to a room as ``progress``: one bar a stage, with the time left."""
+    console = notes()
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as display:
+        tasks: dict[str, TaskID] = {}
+
+        def tell(event: records.Progress) -> None:
+            if event.stage == "stage":
+                console.print(f"\n{event.detail['text']}\n{EPOCH_HEAD}", markup=False)
+            elif event.stage == "epoch":
+                console.print(epoch_line(event.detail), markup=False)
+            elif event.stage == "note":
+                console.print(str(event.detail["text"]), markup=False)
+            else:
+                if event.stage not in tasks:
+                    tasks[event.stage] = display.add_task(event.stage, total=event.total)
+                display.update(tasks[event.stage], completed=event.done, total=event.total)
+                if event.total is not None and event.done >= event.total:
+                    display.remove_task(tasks.pop(event.stage))
+
+        yield tell
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str | None = None) -> Table:
+    """A plain table: text to the left, numbers to the right, nothing cut."""
+    out = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="bold")
+    numeric = [all(isinstance(row[i], int | float) for row in rows) for i in range(len(columns))]
+    for name, is_number in zip(columns, numeric, strict=True):
+        out.add_column(name, justify="right" if is_number else "left", overflow="fold")
+    for row in rows:
+        out.add_row(*(_cell(value) for value in row))
+    return out
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    from rich.markup import escape
+
+    return escape(printable(str(value)))
+
+
+def printable(text: str) -> str:
+    """``text`` with control characters and undecodable bytes escaped: a file's name cannot move the cursor."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
