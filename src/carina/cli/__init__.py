@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from carina import __version__
+from carina.cli import trust
 from carina.errors import CarinaError
 
 NOTICE = "Research use. Not a medical device. Every film must be read by a qualified person."
@@ -26,6 +27,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
+app.add_typer(trust.app)
 
 
 def main() -> None:
@@ -128,6 +130,8 @@ def compile_(
     for warning in report.warnings:
         notes().print(f"warning: {warning}", markup=False)
     output().print(f"\n{report.summary()}", markup=False)
+    if report.verdict is not None:
+        output().print(f"verdict     {report.verdict.sentence}", markup=False)
     output().print(f"catalogue   {out}", markup=False)
 
 
