@@ -39,7 +39,9 @@ def test_rooms_that_score_and_read_never_import_anything_heavy(module: str) -> N
 
 
 def test_evaluation_never_imports_torch() -> None:
-    loaded = modules_after("import carina.evaluation.evaluate, carina.evaluation.report, carina.evaluation.figures")
+    loaded = modules_after(
+        "import carina.evaluation.evaluate, carina.evaluation.report, carina.evaluation.figures"
+    )
     assert loaded.isdisjoint({"torch", "torchvision", "timm", "lightning"})
 
 

@@ -50,7 +50,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Version and notice.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Version and notice.")
+    ] = False,
 ) -> None:
     """Options before the verb."""
 
@@ -60,7 +62,9 @@ def phantoms(
     out: Annotated[Path, typer.Option(help="Folder to write; must not exist or be empty.")],
     per_class: Annotated[int, typer.Option(min=6, help="Films of each class, over all hospitals.")] = 60,
     seed: Annotated[int, typer.Option(help="The same seed gives the same films.")] = 0,
-    confounded: Annotated[float, typer.Option(min=0, max=1, help="How far the hospital tells the class.")] = 0.0,
+    confounded: Annotated[
+        float, typer.Option(min=0, max=1, help="How far the hospital tells the class.")
+    ] = 0.0,
     unseen: Annotated[int, typer.Option(min=0, help="Films of a fourth hospital, for scoring.")] = 24,
 ) -> None:
     """Make synthetic films of three hospitals, in three layouts, with known disease."""
@@ -79,26 +83,37 @@ def phantoms(
 
 @app.command("compile")
 def compile_(
-    sources: Annotated[list[str], typer.Argument(metavar="[NAME=]PATH…", help="Sets to join; a bare PATH is recognised.")],
+    sources: Annotated[
+        list[str], typer.Argument(metavar="[NAME=]PATH…", help="Sets to join; a bare PATH is recognised.")
+    ],
     out: Annotated[Path, typer.Option(help="Catalogue folder to write.")],
-    labels: Annotated[Path | None, typer.Option(help="TOML that maps labels to classes, over the default one.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="TOML that maps labels to classes, over the default one.")
+    ] = None,
     valid: Annotated[float, typer.Option(min=0, max=0.9, help="Share of films for validation.")] = 0.15,
     test: Annotated[float, typer.Option(min=0, max=0.9, help="Share of films kept for the test.")] = 0.15,
     seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
-    split: Annotated[str, typer.Option(help="patient: no patient on two sides; image: the report's plain random split.")] = "patient",
+    split: Annotated[
+        str, typer.Option(help="patient: no patient on two sides; image: the report's plain random split.")
+    ] = "patient",
     views: Annotated[str, typer.Option(help="frontal, or all.")] = "frontal",
-    min_age: Annotated[float | None, typer.Option(help="Leave out patients known to be younger (years).")] = None,
+    min_age: Annotated[
+        float | None, typer.Option(help="Leave out patients known to be younger (years).")
+    ] = None,
     conflicts: Annotated[str, typer.Option(help="Copies with two labels: leave_out, or keep.")] = "leave_out",
-    healthy: Annotated[list[str] | None, typer.Option(help="A class that means nothing was found; may be repeated.")] = None,
+    healthy: Annotated[
+        list[str] | None, typer.Option(help="A class that means nothing was found; may be repeated.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that read films.")] = None,
 ) -> None:
     """Join many folders into one catalogue: copies grouped, patients never on two sides."""
     from carina.data.compile import compile as compile_sources
-    from carina.terminal import bars, notes, output, table
+    from carina.terminal import bars, notes, output, show, table
 
     with bars() as tell:
         report = compile_sources(
-            _named_sources(sources), out, labels=labels, valid=valid, test=test, seed=seed,
+            [_source(argument) for argument in sources], out,
+            labels=labels, valid=valid, test=test, seed=seed,
             split=_one_of("--split", split, ("patient", "image")),
             views=_one_of("--views", views, ("frontal", "all")),
             min_age=min_age,
@@ -106,10 +121,10 @@ def compile_(
             healthy=healthy, workers=workers, progress=tell,
         )  # fmt: skip
     columns, rows = report.table()
-    output().print(table(columns, rows))
+    show(output(), table(columns, rows))
     if reasons := report.reasons():
         output().print()
-        output().print(table(("source", "left out or merged because", "files"), reasons))
+        show(output(), table(("source", "left out or merged because", "files"), reasons))
     for warning in report.warnings:
         notes().print(f"warning: {warning}", markup=False)
     output().print(f"\n{report.summary()}", markup=False)
@@ -121,7 +136,10 @@ def train(
     catalogue: Annotated[Path, typer.Argument(help="Folder that `carina compile` wrote.")],
     recipe: Annotated[Path, typer.Option(help="TOML recipe.")],
     out: Annotated[Path, typer.Option(help="Run folder; an interrupted run of the same recipe is resumed.")],
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key; may be repeated.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key; may be repeated."),
+    ] = None,
     devices: Annotated[int, typer.Option(min=1, help="Devices on this machine.")] = 1,
     nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
     precision: Annotated[str, typer.Option(help="auto, 32, bf16 or 16.")] = "auto",
@@ -132,9 +150,15 @@ def train(
 
     with bars() as tell:
         bundle = train_run(
-            catalogue, recipe, out, overrides=tuple(set_ or ()), devices=devices, nodes=nodes, precision=precision,
+            catalogue,
+            recipe,
+            out,
+            overrides=tuple(set_ or ()),
+            devices=devices,
+            nodes=nodes,
+            precision=precision,
             progress=tell,
-        )  # fmt: skip
+        )
     output().print(f"\nbundle      {bundle}", markup=False)
 
 
@@ -144,7 +168,10 @@ def evaluate(
     catalogue: Annotated[Path, typer.Argument(help="Folder that `carina compile` wrote.")],
     out: Annotated[Path, typer.Option(help="Folder for metrics.json, predictions.parquet and report.html.")],
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "valid",
-    run: Annotated[Path | None, typer.Option(help="Run folder, for its training curves; found by itself beside the bundle.")] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(help="Run folder, for its training curves; found by itself beside the bundle."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
 ) -> None:
     """Say what a bundle may claim on films it was not trained on."""
@@ -153,9 +180,14 @@ def evaluate(
 
     with bars() as tell:
         result = evaluate_bundle(
-            bundle, catalogue, split=_one_of("--split", split, ("train", "valid", "test")), out=out, run=run, seed=seed,
+            bundle,
+            catalogue,
+            split=_one_of("--split", split, ("train", "valid", "test")),
+            out=out,
+            run=run,
+            seed=seed,
             progress=tell,
-        )  # fmt: skip
+        )
     for line in result.lines():
         output().print(line, markup=False)
     output().print(f"\nreport      {out / 'report.html'}", markup=False)
@@ -165,40 +197,52 @@ def evaluate(
 def score(
     paths: Annotated[list[str], typer.Argument(metavar="PATH…", help="Films, folders, globs, zip archives.")],
     model: Annotated[Path, typer.Option(help="Bundle folder.")],
-    out: Annotated[Path | None, typer.Option(help="Table to write: .csv, .jsonl or .parquet; one row a film.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Table to write: .csv, .jsonl or .parquet; one row a film.")
+    ] = None,
     heatmaps: Annotated[Path | None, typer.Option(help="Folder for one overlay PNG a film.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None,
     top: Annotated[int, typer.Option(min=0, help="Films to list here, most suspicious first.")] = 50,
 ) -> None:
     """Score new films. What cannot be read is listed as refused, never as normal."""
     from carina.scoring.run import score_films
-    from carina.terminal import bars, notes, output, printable, table
+    from carina.terminal import bars, notes, output, printable, show, table
 
     with bars() as tell:
-        summary = score_films(paths, model, out=out, heatmaps=heatmaps, threads=threads, top=top, progress=tell)
-    if summary.top:
-        rows = [(f"{p.p_disease:.3f}", p.top_class, p.path) for p in summary.top]
-        output().print(table(("p_disease", "class", "film"), rows))
-        if summary.scored > len(summary.top):
-            output().print(f"… and {summary.scored - len(summary.top)} more; see {out or '--top'}", markup=False)
+        summary = score_films(
+            paths, model, out=out, heatmaps=heatmaps, threads=threads, top=top, progress=tell
+        )
     for refusal in summary.refusals:
         notes().print(f"refused  {printable(refusal.path)}: {printable(refusal.reason)}", markup=False)
     if summary.refused > len(summary.refusals):
         notes().print(f"refused  … and {summary.refused - len(summary.refusals)} more", markup=False)
+    if summary.top:
+        rows = [(f"{p.p_disease:.3f}", p.top_class, p.path) for p in summary.top]
+        show(output(), table(("p_disease", "class", "film"), rows))
+        if summary.scored > len(summary.top):
+            output().print(
+                f"… and {summary.scored - len(summary.top)} more; see {out or '--top'}", markup=False
+            )
     skipped = f"; {summary.skipped} files are no films and were not tried" if summary.skipped else ""
-    notes().print(f"{summary.scored} scored, {summary.refused} refused (they need a reader){skipped}", markup=False)
+    notes().print(
+        f"{summary.scored} scored, {summary.refused} refused (they need a reader){skipped}", markup=False
+    )
     if out is not None:
         notes().print(f"scores      {out}", markup=False)
 
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder of the demonstration; an earlier one there is replaced.")] = Path("demo"),
+    out: Annotated[
+        Path, typer.Option(help="Folder of the demonstration; an earlier one there is replaced.")
+    ] = Path("demo"),
     per_class: Annotated[int, typer.Option(min=12, help="Synthetic films of each class.")] = 100,
-    open_report: Annotated[bool, typer.Option("--open/--no-open", help="Open the report in a browser, if there is one.")] = True,
+    open_report: Annotated[
+        bool, typer.Option("--open/--no-open", help="Open the report in a browser, if there is one.")
+    ] = True,
 ) -> None:
     """Walk the whole road on synthetic films, printing each command before it runs."""
-    from carina.demo import steps, start_over
+    from carina.demo import start_over, steps
     from carina.terminal import output
 
     start_over(out)
@@ -211,11 +255,12 @@ def demo(
         typer.launch(report.as_uri())
 
 
-def _named_sources(arguments: list[str]) -> dict[str, Path] | list[Path]:
-    """``NAME=PATH`` and bare ``PATH`` arguments, in their order."""
-    from carina.data.sources import named
-
-    return named(arguments)
+def _source(argument: str) -> Path | tuple[str, Path]:
+    """``NAME=PATH`` or a bare ``PATH``; a path that exists as it stands is a path."""
+    name, mark, path = argument.partition("=")
+    if not mark or Path(argument).exists() or not name.isidentifier():
+        return Path(argument).expanduser()
+    return name, Path(path).expanduser()
 
 
 def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> Any:

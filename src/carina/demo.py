@@ -6,7 +6,6 @@ Every step is a command line that a user could type; the ``demo`` verb prints an
 from __future__ import annotations
 
 import shutil
-from importlib.resources import files
 from pathlib import Path
 
 from carina.errors import CarinaError
@@ -21,7 +20,9 @@ def start_over(out: Path) -> None:
     """
     if out.exists() and not (out / MARK).is_file():
         if not out.is_dir() or any(out.iterdir()):
-            raise CarinaError(f"{out}: exists and is no earlier demonstration; name another folder with --out")
+            raise CarinaError(
+                f"{out}: exists and is no earlier demonstration; name another folder with --out"
+            )
     elif out.exists():
         shutil.rmtree(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -30,14 +31,14 @@ def start_over(out: Path) -> None:
 
 def steps(out: Path, *, per_class: int) -> tuple[tuple[str, ...], ...]:
     """The command lines of the demonstration, without the leading ``carina``."""
-    films, catalogue, run = out / "films", out / "catalogue", out / "run"
-    bundle = run / "bundle"
-    recipe = files("carina") / "recipes" / "demo.toml"
-    return (
-        ("phantoms", "--out", f"{films}", "--per-class", str(per_class)),
-        ("compile", f"{films / 'hospital_a'}", f"{films / 'hospital_b'}", f"{films / 'hospital_c'}", "--out", f"{catalogue}"),
-        ("train", f"{catalogue}", "--recipe", f"{recipe}", "--out", f"{run}"),
-        ("evaluate", f"{bundle}", f"{catalogue}", "--split", "test", "--out", f"{out / 'evaluation'}"),
-        ("score", f"{films / 'unseen' / 'films'}", "--model", f"{bundle}", "--out", f"{out / 'scores.csv'}",
-         "--heatmaps", f"{out / 'heatmaps'}"),
-    )  # fmt: skip
+    films, catalogue, run, bundle = out / "films", out / "catalogue", out / "run", out / "run" / "bundle"
+    sources = [films / name for name in ("hospital_a", "hospital_b", "hospital_c")]
+    scores = ("--out", out / "scores.csv", "--heatmaps", out / "heatmaps")
+    lines: tuple[tuple[object, ...], ...] = (
+        ("phantoms", "--out", films, "--per-class", per_class),
+        ("compile", *sources, "--out", catalogue),
+        ("train", catalogue, "--recipe", "demo", "--out", run),
+        ("evaluate", bundle, catalogue, "--split", "test", "--out", out / "evaluation"),
+        ("score", films / "unseen" / "films", "--model", bundle, *scores),
+    )
+    return tuple(tuple(str(word) for word in line) for line in lines)

@@ -111,7 +111,9 @@ class Prediction:
     @property
     def p_disease(self) -> float:
         """One minus the probability of the healthy classes, in [0, 1]."""
-        well = sum(float(p) for c, p in zip(self.classes, self.probabilities, strict=True) if c in self.healthy)
+        well = sum(
+            float(p) for c, p in zip(self.classes, self.probabilities, strict=True) if c in self.healthy
+        )
         return min(1.0, max(0.0, 1.0 - well))
 
 

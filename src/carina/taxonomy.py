@@ -19,7 +19,8 @@ OTHER = "Other Findings"
 SIX_CLASSES = (BACTERIAL, VIRAL, COVID19, TUBERCULOSIS, NORMAL, OTHER)
 
 _HEALTHY = re.compile(
-    r"^(normal|healthy|negative|no[ _-]?findings?|no[ _-]?disease|no[ _-]?pneumonia|clear|control)$", re.IGNORECASE
+    r"^(normal|healthy|negative|no[ _-]?findings?|no[ _-]?disease|no[ _-]?pneumonia|clear|control)$",
+    re.IGNORECASE,
 )
 
 

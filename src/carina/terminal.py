@@ -11,15 +11,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
-from rich.progress import TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from carina import records
 
 Tell = Callable[[records.Progress], None]
 
-EPOCH_HEAD = f"{'epoch':>5} {'train_loss':>11} {'valid_loss':>11} {'accuracy':>9} {'error_rate':>11} {'time':>6}"
+EPOCH_HEAD = (
+    f"{'epoch':>5} {'train_loss':>11} {'valid_loss':>11} {'accuracy':>9} {'error_rate':>11} {'time':>6}"
+)
 
 
 def output() -> Console:
@@ -80,9 +90,18 @@ def bars() -> Iterator[Tell]:
         yield tell
 
 
+def show(out: Console, drawn: Table) -> None:
+    """Print a table at its natural width: a narrow terminal folds lines, never words."""
+    out.print(
+        drawn, width=max(out.width, out.measure(drawn).maximum), crop=False, no_wrap=True, soft_wrap=False
+    )
+
+
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str | None = None) -> Table:
     """A plain table: text to the left, numbers to the right, nothing cut."""
-    out = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="bold")
+    out = Table(
+        title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="bold"
+    )
     numeric = [all(isinstance(row[i], int | float) for row in rows) for i in range(len(columns))]
     for name, is_number in zip(columns, numeric, strict=True):
         out.add_column(name, justify="right" if is_number else "left", overflow="fold")
@@ -100,5 +119,7 @@ def _cell(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """``text`` with control characters and undecodable bytes escaped: a file's name cannot move the cursor."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+    """``text`` with control characters escaped: a file's name cannot move the cursor."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text
+    )

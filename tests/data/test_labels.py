@@ -114,7 +114,9 @@ def test_the_reports_own_mapping_puts_the_whole_nih_sample_into_other_findings()
 
 
 def test_a_label_of_a_public_set_that_nothing_covers_is_an_error_with_the_line_to_add() -> None:
-    with pytest.raises(LabelError, match=r"\[shenzhen\] has no class for the label '2' of film\.png; add '\"2\" = "):
+    with pytest.raises(
+        LabelError, match=r"\[shenzhen\] has no class for the label '2' of film\.png; add '\"2\" = "
+    ):
         LabelMap.load().class_of("shenzhen", film("2"))
 
 
@@ -148,6 +150,8 @@ def test_a_map_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 
 def test_a_section_that_belongs_to_no_folder_is_an_error_that_names_the_folders(tmp_path: Path) -> None:
     labels = own(tmp_path, '[hospitl]\nTB = "TB"\n[nih]\n"*" = "x"\n')
-    with pytest.raises(LabelError, match=r"\[hospitl\] belongs to no source here; the sources are .*hospital"):
+    with pytest.raises(
+        LabelError, match=r"\[hospitl\] belongs to no source here; the sources are .*hospital"
+    ):
         labels.check_names(["hospital"])
     own(tmp_path, '[hospital]\nTB = "TB"\n').check_names(["hospital"])

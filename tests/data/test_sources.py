@@ -41,7 +41,9 @@ def dicom(path: Path, **elements: str) -> Path:
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     ds.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
-    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = elements.pop("SOPInstanceUID", generate_uid())
+    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = elements.pop(
+        "SOPInstanceUID", generate_uid()
+    )
     for keyword, value in elements.items():
         setattr(ds, keyword, value)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,8 +60,16 @@ KERMANY_LABELS = {
 
 
 def kaggle_chest_xray(root: Path) -> Path:
-    put(root, *(f"chest_xray/chest_xray/train/{name}" for name in KERMANY), "chest_xray/__MACOSX/train/._IM-0115.jpeg")
-    put(root, "chest_xray/chest_xray/test/NORMAL/NORMAL2-IM-0666-0001-0001.jpeg", "chest_xray/chest_xray/.DS_Store")
+    put(
+        root,
+        *(f"chest_xray/chest_xray/train/{name}" for name in KERMANY),
+        "chest_xray/__MACOSX/train/._IM-0115.jpeg",
+    )
+    put(
+        root,
+        "chest_xray/chest_xray/test/NORMAL/NORMAL2-IM-0666-0001-0001.jpeg",
+        "chest_xray/chest_xray/.DS_Store",
+    )
     return put(root, "chest_xray/chest_xray/test/PNEUMONIA/person1_virus_7.jpeg")
 
 
@@ -73,7 +83,9 @@ def bare_pair(root: Path) -> Path:
 
 def figure1(root: Path) -> Path:
     put(root, "images/COVID-00003a.jpg", "images/COVID-00003b.jpg", "images/COVID-00023.jpg")
-    header = "patientid,offset,sex,age,finding,survival,temperature,pO2 saturation,view,modality,artifacts/distortion,notes"
+    header = (
+        "patientid,offset,sex,age,finding,survival,temperature,pO2 saturation,view,modality,artifacts,notes"
+    )
     rows = "COVID-00003a,8,M,28,,,39.1,90,AP erect,X-ray,,39°\nCOVID-00003b,8,M,50+,COVID-19,,,,AP,X-ray,,\n"
     rows += "COVID-00023,,F,early 40s,No finding,,,,,X-ray,,\nCOVID-00099,,,,COVID-19,,,,PA,X-ray,,\n"
     return write(root, "metadata.csv", f"{header}\n{rows}", "latin-1")
@@ -82,14 +94,17 @@ def figure1(root: Path) -> Path:
 def actualmed(root: Path) -> Path:
     name = "CR.1.2.840.113564.1722810170.20200313090023421700.1003000225002.png"
     put(root, f"images/{name}", "images/CR.1.2.840.113564.1.2.png")
-    header = "patientid,offset,sex,age,finding,survival,temperature,pO2 saturation,view,modality,imagename,notes"
-    rows = f"ANON196,,,,,,,,PA,X-ray,{name},Inconclusive\nANON24,,,,COVID-19,,,,AP,X-ray,CR.1.2.840.113564.1.2.png,"
+    header = (
+        "patientid,offset,sex,age,finding,survival,temperature,pO2 saturation,view,modality,imagename,notes"
+    )
+    rows = f"ANON196,,,,,,,,PA,X-ray,{name},Inconclusive\n"
+    rows += "ANON24,,,,COVID-19,,,,AP,X-ray,CR.1.2.840.113564.1.2.png,"
     return write(root, "metadata.csv", f"{header}\n{rows}\n")
 
 
 def covid_chestxray(root: Path) -> Path:
     put(root, "images/a.jpeg", "images/b-L.jpg", "images/ct.jpg", "images/extra.png", "volumes/x.nii.gz")
-    header = "patientid,offset,sex,age,finding,RT_PCR_positive,view,modality,folder,filename,doi,url,clinical_notes"
+    header = "patientid,offset,sex,age,finding,survival,view,modality,folder,filename,doi,url,clinical_notes"
     rows = '2,0,M,65,Pneumonia/Viral/COVID-19,Y,PA,X-ray,images,a.jpeg,,,"two\nlines, and more"\n'
     rows += "13,4,M,35,Pneumonia/Bacterial/Klebsiella,,L,X-ray,images,b-L.jpg,,,\n"
     rows += "17,9,M,54,Pneumonia/Viral/COVID-19,Y,Axial,CT,images,ct.jpg,,,\n"
@@ -99,18 +114,26 @@ def covid_chestxray(root: Path) -> Path:
 def radiography(root: Path) -> Path:
     top = "COVID-19_Radiography_Dataset"
     for name in ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia"):
-        put(root, f"{top}/{name}/images/{name}-1.png", f"{top}/{name}/masks/{name}-1.png", f"{top}/{name}.metadata.xlsx")
+        put(
+            root,
+            f"{top}/{name}/images/{name}-1.png",
+            f"{top}/{name}/masks/{name}-1.png",
+            f"{top}/{name}.metadata.xlsx",
+        )
     return root
 
 
 def radiography_2020(root: Path) -> Path:
-    return put(root, "COVID-19/COVID-19 (1).png", "NORMAL/NORMAL (1).png", "Viral Pneumonia/Viral Pneumonia (1).png")
+    return put(
+        root, "COVID-19/COVID-19 (1).png", "NORMAL/NORMAL (1).png", "Viral Pneumonia/Viral Pneumonia (1).png"
+    )
 
 
 def covid_cxnet(root: Path) -> Path:
     put(root, *(f"chest_xray_images/covid19/{name}.jpg" for name in ("001", "364", "481p-", "446p")))
     header = "\ufefffilename,patient_id,sex,age,view,label,pcr_test,survival,location"
-    rows = "364.jfif,12,male,67,AP,COVID-19,positive,,\n481p-.png,13,female,0.25,PA,COVID-19,negative,,\n900.jpg,1,,,,,,,\n"
+    rows = "364.jfif,12,male,67,AP,COVID-19,positive,,\n900.jpg,1,,,,,,,\n"
+    rows += "481p-.png,13,female,0.25,PA,COVID-19,negative,,\n"
     return write(root, "metadata.csv", header + "\n" + rows)
 
 
@@ -124,18 +147,24 @@ def shenzhen(root: Path) -> Path:
     put(root, "ChinaSet_AllFiles/CXR_png/CHNCXR_0001_0.png", "ChinaSet_AllFiles/CXR_png/CHNCXR_0327_1.png")
     put(root, "ChinaSet_AllFiles/CXR_png/Thumbs.db")
     write(root, "ChinaSet_AllFiles/ClinicalReadings/CHNCXR_0001_0.txt", "male 45yrs\nnormal\n")
-    return write(root, "ChinaSet_AllFiles/ClinicalReadings/CHNCXR_0327_1.txt", "Female , 8 months\nright upper PTB\n")
+    return write(
+        root, "ChinaSet_AllFiles/ClinicalReadings/CHNCXR_0327_1.txt", "Female , 8 months\nright upper PTB\n"
+    )
 
 
 def montgomery(root: Path) -> Path:
-    put(root, "MontgomerySet/CXR_png/MCUCXR_0001_0.png", "MontgomerySet/ManualMask/leftMask/MCUCXR_0001_0.png")
+    put(
+        root, "MontgomerySet/CXR_png/MCUCXR_0001_0.png", "MontgomerySet/ManualMask/leftMask/MCUCXR_0001_0.png"
+    )
     text = "Patient's Sex: F\nPatient's Age: 027Y\nnormal\n"
     return write(root, "MontgomerySet/ClinicalReadings/MCUCXR_0001_0.txt", text)
 
 
 def joined(root: Path) -> Path:
     put(root, "Lung Segmentation/CXR_png/CHNCXR_0001_0.png", "Lung Segmentation/CXR_png/MCUCXR_0104_1.png")
-    return put(root, "Lung Segmentation/masks/CHNCXR_0001_0_mask.png", "Lung Segmentation/masks/MCUCXR_0104_1.png")
+    return put(
+        root, "Lung Segmentation/masks/CHNCXR_0001_0_mask.png", "Lung Segmentation/masks/MCUCXR_0104_1.png"
+    )
 
 
 NIH_HEADER = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position"
@@ -143,7 +172,9 @@ NIH_HEADER = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Pati
 
 def nih(root: Path) -> Path:
     put(root, "images_001/images/00000013_005.png", "images_002/images/00001280_004.png", "test_list.txt")
-    rows = "00000013_005.png,Emphysema|Infiltration,5,13,60,M,AP\n00001280_004.png,No Finding,4,1280,414,F,PA\n"
+    rows = (
+        "00000013_005.png,Emphysema|Infiltration,5,13,60,M,AP\n00001280_004.png,No Finding,4,1280,414,F,PA\n"
+    )
     return write(root, "Data_Entry_2017.csv", f"{NIH_HEADER},OriginalImage[Width,Height]\n{rows}")
 
 
@@ -156,14 +187,19 @@ def nih_sample(root: Path) -> Path:
 
 def rsna(root: Path) -> Path:
     put(root, "stage_2_train_images/0a.dcm", "stage_2_train_images/0b.dcm", "stage_2_test_images/0c.dcm")
-    write(root, "stage_2_train_labels.csv", "patientId,x,y,width,height,Target\n0a,1,2,3,4,1\n0a,5,6,7,8,1\n0b,,,,,0\n")
+    write(
+        root,
+        "stage_2_train_labels.csv",
+        "patientId,x,y,width,height,Target\n0a,1,2,3,4,1\n0a,5,6,7,8,1\n0b,,,,,0\n",
+    )
     classes = "patientId,class\n0a,Lung Opacity\n0a,Lung Opacity\n0b,No Lung Opacity / Not Normal\n"
     return write(root, "stage_2_detailed_class_info.csv", classes)
 
 
 CHEXPERT = (
-    "Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding,Enlarged Cardiomediastinum,Cardiomegaly,Lung Opacity,Lung Lesion,"
-    "Edema,Consolidation,Pneumonia,Atelectasis,Pneumothorax,Pleural Effusion,Pleural Other,Fracture,Support Devices\n"
+    "Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding,Enlarged Cardiomediastinum,Cardiomegaly,Lung Opacity,"
+    "Lung Lesion,Edema,Consolidation,Pneumonia,Atelectasis,Pneumothorax,Pleural Effusion,Pleural Other,Fracture,"
+    "Support Devices\n"
 )
 
 
@@ -173,9 +209,12 @@ def chexpert(root: Path) -> Path:
     lateral = f"{top}/valid/patient64541/study2/view2_lateral.jpg"
     put(root, *names, lateral)
     rows = f"{names[0]},Female,68,Frontal,AP,1.0,,,,,,,,,0.0,,,,1.0\n"
-    rows += f"{names[1]},Male,0,Frontal,PA,,,1.0,1.0,,-1.0,,,,,,,,\n{names[2]},Male,83,Frontal,AP,,,,,,,,-1.0,,,,,,\n"
+    rows += f"{names[1]},Male,0,Frontal,PA,,,1.0,1.0,,-1.0,,,,,,,,\n"
+    rows += f"{names[2]},Male,83,Frontal,AP,,,,,,,,-1.0,,,,,,\n"
     write(root, f"{top}/train.csv", CHEXPERT + rows)
-    return write(root, f"{top}/valid.csv", CHEXPERT + f"{lateral},Male,73,Lateral,,0,0,1.0,0,0,0,0,0,0,0,0,0,0,0\n")
+    return write(
+        root, f"{top}/valid.csv", CHEXPERT + f"{lateral},Male,73,Lateral,,0,0,1.0,0,0,0,0,0,0,0,0,0,0,0\n"
+    )
 
 
 def class_folders(root: Path) -> Path:
@@ -193,7 +232,8 @@ def three_classes_with_kermany_names(root: Path) -> Path:
 
 def csv_of_paths(root: Path) -> Path:
     put(root, "films/a/1.png", "films/b/1.png", "films/b/2.png")
-    text = "Image_Path;Class;Patient_ID;View;Age;Sex\nfilms/a/1.png;TB;7;PA;061Y;F\nfilms/b/1.png;Normal;8;LL;40;male\n"
+    text = "Image_Path;Class;Patient_ID;View;Age;Sex\nfilms/a/1.png;TB;7;PA;061Y;F\n"
+    text += "films/b/1.png;Normal;8;LL;40;male\n"
     return write(root, "labels.csv", text + "films/c/9.png;Normal;9;PA;33;M\n")
 
 
@@ -211,7 +251,8 @@ def dicom_by_path(root: Path) -> Path:
 
 def dicom_in_class_folders(root: Path) -> Path:
     dicom(root / "TB" / "1.2.3.4")
-    return root if dicom(root / "Normal" / "IM2.dcm") else root
+    dicom(root / "Normal" / "IM2.dcm")
+    return root
 
 
 @dataclass(frozen=True)
@@ -254,7 +295,10 @@ LAYOUTS = [
         actualmed,
         "actualmed",
         {
-            "CR.1.2.840.113564.1722810170.20200313090023421700.1003000225002.png": ("inconclusive", "ANON196"),
+            "CR.1.2.840.113564.1722810170.20200313090023421700.1003000225002.png": (
+                "inconclusive",
+                "ANON196",
+            ),
             "CR.1.2.840.113564.1.2.png": ("COVID-19", "ANON24"),
         },
     ),
@@ -383,7 +427,11 @@ def test_no_reader_of_another_set_claims_a_layout(layout: Layout, tmp_path: Path
     assert claims <= expected
 
 
-@pytest.mark.parametrize("layout", [x for x in LAYOUTS if x.reader not in {"folder", "table", "dicom"}], ids=lambda x: x.build.__name__)
+@pytest.mark.parametrize(
+    "layout",
+    [x for x in LAYOUTS if x.reader not in {"folder", "table", "dicom"}],
+    ids=lambda x: x.build.__name__,
+)
 def test_a_set_is_recognised_from_one_folder_above(layout: Layout, tmp_path: Path) -> None:
     layout.build(tmp_path / "unpacked")
     assert recognise(tmp_path).name == layout.reader
@@ -409,7 +457,11 @@ def test_a_set_is_recognised_from_one_folder_below(
 
 def test_views_ages_and_sexes_come_from_the_tables(tmp_path: Path) -> None:
     films, _ = read(figure1(tmp_path / "figure1"), "figure1")
-    assert [(film.view, film.age, film.sex) for film in films] == [("AP ERECT", 28, "M"), ("AP", 50, "M"), (None, 40, "F")]
+    assert [(film.view, film.age, film.sex) for film in films] == [
+        ("AP ERECT", 28, "M"),
+        ("AP", 50, "M"),
+        (None, 40, "F"),
+    ]
     films, _ = read(nih(tmp_path / "nih"), "nih")
     assert [(film.view, film.age) for film in films] == [("AP", 60), ("PA", None)]  # nobody is 414
     films, _ = read(hannover(tmp_path / "hannover"), "hannover")
@@ -530,7 +582,15 @@ def test_an_unknown_reader_is_answered_with_the_names_there_are() -> None:
 @pytest.mark.parametrize(
     ("text", "years"),
     [
-        *(("060Y", 60), ("45yrs", 45), ("9M", 0.75), ("26 W", 0.4983), ("50+", 50), ("early 40s", 40), ("1.5", 1.5)),
+        *(
+            ("060Y", 60),
+            ("45yrs", 45),
+            ("9M", 0.75),
+            ("26 W", 0.4983),
+            ("50+", 50),
+            ("early 40s", 40),
+            ("1.5", 1.5),
+        ),
         *(("414", None), ("", None), ("unknown", None), ("0", 0), ("10 days", 0.0274), ("61,5", 61.5)),
     ],
 )
@@ -538,13 +598,16 @@ def test_ages_are_read_as_the_sets_write_them(text: str, years: float | None) ->
     assert age_in_years(text) == years
 
 
-@pytest.mark.parametrize(("text", "letter"), [("M", "M"), ("female", "F"), ("Male", "M"), ("w", "F"), ("O", None), ("", None)])
+@pytest.mark.parametrize(
+    ("text", "letter"), [("M", "M"), ("female", "F"), ("Male", "M"), ("w", "F"), ("O", None), ("", None)]
+)
 def test_sexes(text: str, letter: str | None) -> None:
     assert sex_letter(text) == letter
 
 
 @pytest.mark.parametrize(
-    ("text", "view"), [("pa", "PA"), ("L", "LATERAL"), ("Lateral", "LATERAL"), ("AP  erect", "AP ERECT"), ("nan", None)]
+    ("text", "view"),
+    [("pa", "PA"), ("L", "LATERAL"), ("Lateral", "LATERAL"), ("AP  erect", "AP ERECT"), ("nan", None)],
 )
 def test_views(text: str, view: str | None) -> None:
     assert view_word(text) == view
@@ -553,9 +616,24 @@ def test_views(text: str, view: str | None) -> None:
 @pytest.mark.parametrize(
     ("stem", "patient"),
     [
-        *(("p0001_2", "p0001"), ("patient123", "patient123"), ("Case-7 b", "Case-7"), ("sub-01_ses-1", "sub-01")),
-        *(("person12_bacteria_3", "person12"), ("NORMAL2-IM-0007-0001", "NORMAL2-IM-0007"), ("00000013_005", "00000013")),
-        *(("pneumonia12", None), ("COVID-1", None), ("COVID-00003b", "COVID-00003"), ("p12abc", None), ("scan", None)),
+        *(
+            ("p0001_2", "p0001"),
+            ("patient123", "patient123"),
+            ("Case-7 b", "Case-7"),
+            ("sub-01_ses-1", "sub-01"),
+        ),
+        *(
+            ("person12_bacteria_3", "person12"),
+            ("NORMAL2-IM-0007-0001", "NORMAL2-IM-0007"),
+            ("00000013_005", "00000013"),
+        ),
+        *(
+            ("pneumonia12", None),
+            ("COVID-1", None),
+            ("COVID-00003b", "COVID-00003"),
+            ("p12abc", None),
+            ("scan", None),
+        ),
     ],
 )
 def test_the_patient_in_a_name(stem: str, patient: str | None) -> None:

@@ -37,12 +37,17 @@ def sides_of(rows: list[SplitRow], sides: list[str], by: str) -> dict[str, set[s
 
 
 films = st.lists(
-    st.tuples(st.integers(0, 30), st.integers(0, 60), st.sampled_from(CLASSES), st.sampled_from("ab")), max_size=120
+    st.tuples(st.integers(0, 30), st.integers(0, 60), st.sampled_from(CLASSES), st.sampled_from("ab")),
+    max_size=120,
 )
 
 
 @settings(deadline=None, max_examples=60)
-@given(films=films, seed=st.integers(0, 5), shares=st.sampled_from([(0.15, 0.15), (0.2, 0.0), (0.0, 0.5), (0.0, 1.0)]))
+@given(
+    films=films,
+    seed=st.integers(0, 5),
+    shares=st.sampled_from([(0.15, 0.15), (0.2, 0.0), (0.0, 0.5), (0.0, 1.0)]),
+)
 def test_a_patient_is_never_on_two_sides_and_neither_is_a_group(
     films: list[tuple[int, int, str, str]], seed: int, shares: tuple[float, float]
 ) -> None:
@@ -73,7 +78,9 @@ def test_the_order_of_the_films_does_not_matter() -> None:
     rows = realistic(400)
     sides = dict(zip((row.key for row in rows), assign(rows, valid=0.2, test=0.2, seed=3), strict=True))
     back = rows[::-1]
-    assert dict(zip((row.key for row in back), assign(back, valid=0.2, test=0.2, seed=3), strict=True)) == sides
+    assert (
+        dict(zip((row.key for row in back), assign(back, valid=0.2, test=0.2, seed=3), strict=True)) == sides
+    )
 
 
 def test_another_seed_deals_other_films() -> None:
@@ -101,10 +108,15 @@ def test_split_by_image_parts_patients_as_the_report_did() -> None:
 def test_a_class_with_too_few_patients_is_an_error_that_names_it_and_counts_them() -> None:
     rows = [SplitRow(str(i), f"p{i}", f"g{i}", "Normal", "a") for i in range(20)]
     rows += [SplitRow(f"x{i}", f"q{i // 5}", f"h{i}", "TB", "a") for i in range(10)]
-    with pytest.raises(SplitError, match=r"train \+ valid \+ test in class 'TB' \(2\); add films of other patients"):
+    with pytest.raises(
+        SplitError, match=r"train \+ valid \+ test in class 'TB' \(2\); add films of other patients"
+    ):
         assign(rows, valid=0.15, test=0.15, seed=0)
     sides = assign(rows, valid=0.0, test=0.15, seed=0)  # two sides are enough for two patients
-    assert {side for row, side in zip(rows, sides, strict=True) if row.class_name == "TB"} == {"train", "test"}
+    assert {side for row, side in zip(rows, sides, strict=True) if row.class_name == "TB"} == {
+        "train",
+        "test",
+    }
 
 
 def test_three_patients_of_a_class_go_to_three_sides() -> None:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from carina.errors import OutputError
 from carina.records import Prediction
-from carina.scoring.heatmap import draw, file_name, overlay, png
+from carina.scoring.heatmap import file_name, heat_map, overlay, png, save
 from carina.scoring.scorer import Scorer
 
 FILM = np.full((64, 64), 120, np.uint8)
@@ -24,18 +25,18 @@ def saturation(picture: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.
 def test_the_heat_lies_where_the_map_is_high_and_nowhere_else() -> None:
     cam = np.full((8, 8), -1.0, np.float32)
     cam[6, 1] = 4.0
-    colour = saturation(draw(FILM, cam, "TB"))
+    colour = saturation(overlay(FILM, cam, "TB"))
     y, x = np.unravel_index(int(colour.argmax()), colour.shape)
     assert (y // 56, x // 56) == (6, 1)
     assert colour[:200].max() == 0, "what speaks against the class is not drawn"
 
 
 def test_a_map_without_any_evidence_leaves_the_film_as_it_is() -> None:
-    assert saturation(draw(FILM, np.full((7, 7), -2, np.float32), "TB")).max() == 0
+    assert saturation(overlay(FILM, np.full((7, 7), -2, np.float32), "TB")).max() == 0
 
 
 def test_the_scale_of_the_bar_is_the_films_own() -> None:
-    low, high = (np.asarray(draw(FILM, np.full((7, 7), top, np.float32), "TB")) for top in (1.0, 250.0))
+    low, high = (np.asarray(overlay(FILM, np.full((7, 7), top, np.float32), "TB")) for top in (1.0, 250.0))
     assert (low[:, 480:] != high[:, 480:]).any()
     assert (low[44:492, 12:460] == high[44:492, 12:460]).all()
 
@@ -54,25 +55,40 @@ def test_stronger_evidence_looks_brighter_step_by_step() -> None:
 def test_an_overlay_is_a_png_large_enough_to_read(scorer: Scorer, films: Path) -> None:
     (answer,) = scorer.score(films / "film_00.png")
     assert isinstance(answer, Prediction)
-    content = png(overlay(answer))
+    content = png(heat_map(answer))
     picture = Image.open(io.BytesIO(content))
     assert (picture.format, picture.mode) == ("PNG", "RGB")
     assert min(picture.size) >= 448
-    assert content != png(overlay(answer, "Normal" if answer.top_class != "Normal" else "COVID-19"))
+    assert content != png(heat_map(answer, "Normal" if answer.top_class != "Normal" else "COVID-19"))
+
+
+def test_heat_maps_are_saved_one_for_each_film(scorer: Scorer, films: Path, tmp_path: Path) -> None:
+    answers = [answer for answer in scorer.score(films) if isinstance(answer, Prediction)]
+    saved = {save(answer, tmp_path / "heat" / "maps") for answer in answers}
+    assert saved == set((tmp_path / "heat" / "maps").iterdir())
+    assert len(saved) == 20
+
+
+def test_a_folder_that_cannot_be_made_is_an_output_error(scorer: Scorer, films: Path, tmp_path: Path) -> None:
+    (answer,) = scorer.score(films / "film_00.png")
+    assert isinstance(answer, Prediction)
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="name another folder"):
+        save(answer, tmp_path / "file" / "maps")
 
 
 def test_a_class_name_of_any_length_is_drawn(scorer: Scorer, films: Path) -> None:
     (answer,) = scorer.score(films / "film_00.png")
     assert isinstance(answer, Prediction)
     name = "Pneumonia of a kind that nobody has described before " * 4
-    assert overlay(replace(answer, classes=(name, "b", "c")), name).width == overlay(answer).width
+    assert heat_map(replace(answer, classes=(name, "b", "c")), name).width == heat_map(answer).width
 
 
 def test_an_unknown_class_is_an_error(scorer: Scorer, films: Path) -> None:
     (answer,) = scorer.score(films / "film_00.png")
     assert isinstance(answer, Prediction)
     with pytest.raises(ValueError):
-        overlay(answer, "Measles")
+        heat_map(answer, "Measles")
 
 
 HOSTILE = [

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
+from PIL import Image
 from tests.bundles import CLASSES, tiny_bundle, tiny_model
 
 from carina.errors import BundleError, SourceError
@@ -109,6 +111,26 @@ def test_a_bad_film_is_refused_with_its_reason_and_stops_nothing(
         assert not isinstance(answer, Refusal) or answer.reason.startswith(f"{answer.code}: ")
 
 
+@pytest.mark.parametrize("kind", ["png", "jpeg", "tiff", "bmp", "webp"])
+def test_damaged_films_are_predictions_or_refusals_and_never_a_crash(
+    scorer: Scorer, films: Path, tmp_path: Path, kind: str
+) -> None:
+    rng = random.Random(kind)
+    Image.open(films / "film_00.png").save(tmp_path / "whole", format=kind)
+    whole = (tmp_path / "whole").read_bytes()
+    for number in range(40):
+        content = bytearray(whole[: rng.randrange(len(whole))] if number % 2 else whole)
+        for _ in range(rng.randrange(6) if content else 0):
+            content[rng.randrange(len(content))] = rng.randrange(256)
+        (tmp_path / f"{number:02}.{kind}").write_bytes(content)
+    answers = list(scorer.score(tmp_path))
+    assert [Path(answer.path).name for answer in answers] == sorted(path.name for path in tmp_path.iterdir())
+    assert isinstance(answers[-1], Prediction)
+    refused = [answer for answer in answers if isinstance(answer, Refusal)]
+    assert len(refused) >= 10
+    assert all(answer.code not in ("", "internal") and len(answer.reason) > 20 for answer in refused)
+
+
 def test_a_folder_of_bad_films_only_is_refusals_only(scorer: Scorer, tmp_path: Path) -> None:
     for number in range(9):
         (tmp_path / f"{number}.png").write_bytes(bytes([number]))
@@ -145,8 +167,6 @@ def test_a_mistyped_path_is_an_error_before_anything_is_scored(scorer: Scorer, f
 
 
 def test_numbers_that_are_not_finite_are_a_refusal_and_never_a_score(tmp_path: Path, films: Path) -> None:
-    from PIL import Image
-
     scorer = Scorer(tiny_bundle(tmp_path / "a1", model=model_without_numbers_for_black_films()), batch=4)
     shutil.copytree(films, tmp_path / "films")
     Image.new("L", (100, 100)).save(tmp_path / "films" / "film_05.png")
@@ -198,7 +218,7 @@ def test_softmax_of_large_logits_is_exact_and_of_none_is_none() -> None:
     assert np.isnan(found[2]).all()
 
 
-@pytest.mark.parametrize(("threads", "batch"), [(-1, 8), (2, 0)])
+@pytest.mark.parametrize(("threads", "batch"), [(0, 8), (2, 0)])
 def test_no_threads_or_no_batch_is_an_error(bundle: Path, threads: int, batch: int) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         Scorer(bundle, threads=threads, batch=batch)

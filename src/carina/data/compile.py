@@ -20,7 +20,7 @@ from carina.data import catalogue
 from carina.data.admission import Admission
 from carina.data.copies import Copies, Film, merge
 from carina.data.labels import LabelMap
-from carina.data.listing import Dropped, Folder, Listed, Tell, list_films, name_folders
+from carina.data.listing import Dropped, Folder, Listed, Sources, Tell, list_films, name_folders
 from carina.data.reading import Look, look_at_all
 from carina.data.report import CompileReport
 from carina.data.splits import SIDES, SplitRow, assign
@@ -30,7 +30,7 @@ from carina.taxonomy import healthy_among, ordered
 
 
 def compile(  # noqa: A001
-    sources: Mapping[str, Path] | Sequence[Path],
+    sources: Sources,
     out: Path,
     *,
     labels: Path | None = None,
@@ -47,6 +47,7 @@ def compile(  # noqa: A001
 ) -> CompileReport:
     """Compile ``sources`` into a catalogue in the folder ``out``; an older catalogue there is replaced.
 
+    ``sources`` are folders, (name, folder) pairs, or a mapping of names to folders.
     A source's name that is a reader's (``nih``) demands that reader; under any other name, or none,
     the layout is recognised. ``min_age`` (years) leaves out children where age is known. ``healthy``
     names the classes that mean "nothing found"; without it they are told by their names.

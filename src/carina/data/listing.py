@@ -19,6 +19,7 @@ from carina.errors import SourceError
 from carina.records import FilmFacts, Progress, SourceImage
 
 Tell = Callable[[Progress], None] | None
+Sources = Mapping[str, Path] | Sequence[Path | tuple[str, Path]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +92,22 @@ class Dropped:
         return cls(film.image.path, film.image.source, film.image.label, code, reason)
 
 
-def name_folders(sources: Mapping[str, Path] | Sequence[Path]) -> list[Folder]:
-    """Each folder with a name and a reader. Raises SourceError where no reader fits."""
-    if isinstance(sources, Mapping):
-        found = [_named(name, _absolute(path)) for name, path in sources.items()]
-    else:
-        found = []
-        for path in map(_absolute, sources):
+def name_folders(sources: Sources) -> list[Folder]:
+    """Each folder with a name and a reader. Raises SourceError where no reader fits or a name comes twice."""
+    found: list[Folder] = []
+    for source in sources.items() if isinstance(sources, Mapping) else sources:
+        taken = {folder.name for folder in found}
+        if isinstance(source, tuple):
+            folder = _named(source[0], _absolute(source[1]))
+            if folder.name in taken:
+                raise SourceError(
+                    f"{folder.name}: two sources of this name; give one of them another: NAME=PATH"
+                )
+        else:
+            path = _absolute(source)
             reader = recognise(path)
-            found.append(Folder(_free_name(path, reader, {folder.name for folder in found}), path, reader))
+            folder = Folder(_free_name(path, reader, taken), path, reader)
+        found.append(folder)
     if not found:
         raise SourceError("no folder to compile; give at least one, as PATH or NAME=PATH")
     return found

@@ -78,6 +78,15 @@ class CompileReport:
             str(left_out),
         )
 
+    def summary(self) -> str:
+        """One line: films, patients, sides, copies."""
+        sides = ", ".join(f"{sum(row.values())} {side}" for side, row in self.splits.items())
+        return (
+            f"{self.images} films of {self.patients} patients ({sides}); {self.merged} exact copies merged, "
+            f"{self.near_films} films in {self.near_groups} groups of near copies, "
+            f"{self.conflict_groups} groups with conflicting labels"
+        )
+
     def reasons(self) -> list[tuple[str, str, int]]:
         """Why files were left out: source, reason in words, count; in the sources' order, largest first."""
         found = []

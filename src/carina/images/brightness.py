@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from carina.records import Pixels
 
-_ROBUST = (0.001, 0.999)  # shares of the film's pixels; leaves out dead pixels and burnt-in letters
+_ROBUST = (0.005, 0.995)  # shares of the film's pixels; leaves out dead pixels and burnt-in letters
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Lut:
     def __call__(self, inputs: NDArray[np.float64]) -> NDArray[np.float64]:
         """Inputs are rounded to whole numbers; those outside the table take its first or last value."""
         index = np.clip(np.rint(inputs) - self.first, 0, len(self.values) - 1).astype(np.intp)
-        return self.values[index]
+        return np.asarray(self.values[index], np.float64)
 
     @property
     def top(self) -> float:
@@ -81,7 +82,7 @@ class GrayScale:
     padding: tuple[int, int] | None = None  # the stored values, both included, that are no film
 
     def apply(self, stored: NDArray[np.int32]) -> Pixels:
-        """(H, W) stored values → (H, W) brightness over the full range of uint8 (at most 8 bits) or uint16."""
+        """Stored values (H, W) → brightness (H, W) over the full range of uint8 (up to 8 bits) or uint16."""
         index = np.clip(stored, self.low, self.high) - self.low
         counts = np.bincount(index.ravel(), minlength=self.high - self.low + 1)
         values = np.arange(self.low, self.high + 1)
@@ -95,7 +96,7 @@ class GrayScale:
             shown[padded] = 0.0
         top, dtype = (255, np.uint8) if self.high - self.low < 256 else (65535, np.uint16)
         table = np.floor(shown * top + 0.5).astype(dtype)
-        return table[index]
+        return cast("Pixels", table[index])
 
     def _shown(self, values: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
         """Brightness in [0, 1] of every stored value, before the polarity."""
@@ -118,7 +119,7 @@ def _spread(values: NDArray[np.float64], counts: NDArray[np.int64]) -> float:
 
 
 def _robust_range(values: NDArray[np.float64], counts: NDArray[np.int64]) -> tuple[float, float]:
-    """The values between which all but two thousandths of the film's pixels lie.
+    """The values between which all but one hundredth of the film's pixels lie.
 
     Where that is a single value (a film with hardly any content) the whole range counts.
     """

@@ -7,18 +7,15 @@ may be installed beside us (GDCM, pylibjpeg-rle) dies on damaged streams instead
 
 from __future__ import annotations
 
-import struct
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from carina.errors import TruncatedImage, UnreadableImage, UnsupportedImage
-from carina.images import jpeg
+from carina.images import huffman, jpeg, jpeg2000, rle
 from carina.images.limits import AGAIN, EXPORT_AGAIN
-
-if TYPE_CHECKING:
-    from carina.images.dicom import Layout
+from carina.images.pixeldata import Layout, stored_bits
 
 _JPEG = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
 _JPEG_LOSSLESS = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
@@ -45,22 +42,14 @@ def frame_size(frame: bytes, syntax: str, name: str) -> tuple[int, int] | None:
     stream lacks its end marker.
     """
     if syntax not in _PLUGINS:
-        raise UnsupportedImage(
-            name, f"the transfer syntax {syntax} is not read", "export it as Explicit VR Little Endian"
-        )
+        cure = "export it as Explicit VR Little Endian"
+        raise UnsupportedImage(name, f"the transfer syntax {syntax} is not read", cure)
     if syntax == _RLE:
         return None
-    if b"\xff\xd9" not in frame[-64:]:
+    if not frame.rstrip(b"\x00").endswith(b"\xff\xd9"):
         raise TruncatedImage(name, "the compressed pixel stream has no end", AGAIN)
     if syntax in _JPEG_2000:
-        at = frame.find(b"\xff\x4f\xff\x51")
-        try:
-            right, bottom, left, top = struct.unpack_from(">IIII", frame, at + 8)
-        except struct.error:
-            raise TruncatedImage(name, "the JPEG 2000 stream ends inside its header", AGAIN) from None
-        if at < 0:
-            raise UnreadableImage(name, "its pixel data are no JPEG 2000 stream", EXPORT_AGAIN)
-        return right - left, bottom - top
+        return jpeg2000.frame_size(frame, name)
     if not frame.startswith(b"\xff\xd8"):
         raise UnreadableImage(name, "its pixel data are no JPEG stream", EXPORT_AGAIN)
     header = jpeg.read_header(frame, name)
@@ -68,14 +57,32 @@ def frame_size(frame: bytes, syntax: str, name: str) -> tuple[int, int] | None:
 
 
 def decode_frame(frame: bytes, layout: Layout, name: str) -> tuple[NDArray[Any], str]:
-    """(H, W) or (H, W, 3) values and their photometric interpretation after decoding."""
-    if layout.syntax in _JPEG:
+    """(H, W) or (H, W, 3) values and their photometric interpretation after decoding.
+
+    Every stream is proven whole first, or decoded by what refuses a stream that is not: of the
+    decoders only libjpeg-turbo (strict) and CharLS do.
+    """
+    if layout.syntax in (*_JPEG, *_JPEG_LOSSLESS):
         header = jpeg.read_header(frame, name)
         if header.bits == 8 and not header.lossless:
             gray = jpeg.decode(frame, header, name)
             if layout.samples == 1:
-                return gray, layout.photometric
-    return _by_plugin(frame, layout)
+                return stored_bits(gray.astype(np.int32), layout, layout.stored - 1), layout.photometric
+        else:
+            huffman.check_complete(frame, name)
+    elif layout.syntax in _JPEG_2000:
+        jpeg2000.check_complete(frame, name)
+    elif layout.syntax == _RLE:
+        rle.check_complete(frame, layout.rows * layout.columns, layout.samples * layout.allocated // 8, name)
+    else:
+        frame += b"\xff\xd9"  # CharLS never returns from a stream without an end marker
+    try:
+        return _by_plugin(frame, layout)
+    except RuntimeError as error:  # "all plug-ins failed", with the reason of the only one
+        reason = " ".join(str(error).split())[-160:]
+        if layout.syntax in _JPEG_LS and "structural problem" in reason:
+            raise TruncatedImage(name, "the JPEG-LS stream ends early or is damaged", AGAIN) from error
+        raise UnreadableImage(name, f"its pixel stream cannot be decoded ({reason})", AGAIN) from error
 
 
 def _by_plugin(frame: bytes, layout: Layout) -> tuple[NDArray[Any], str]:

@@ -61,8 +61,12 @@ def translated(name: str, error: BaseException) -> ImageError:
         return UnreadableImage(name, "its header is nested too deeply", AGAIN)
     if type(error).__name__ in ("DecompressionBombError", "DecompressionBombWarning"):
         return ImageTooLarge(name, "it holds far more pixels than are read", "give the film itself, reduced")
+    if "too large" in text.lower():
+        return ImageTooLarge(
+            name, f"it holds more than is read ({text})", "save it again without its text chunks"
+        )
     if isinstance(error, EOFError | struct.error) or any(word in text.lower() for word in _EARLY):
-        return TruncatedImage(name, f"the file ends early ({text or type(error).__name__})", AGAIN)
+        return TruncatedImage(name, "the file ends early", AGAIN)
     return UnreadableImage(name, f"it cannot be decoded ({type(error).__name__}: {text})", AGAIN)
 
 

@@ -10,7 +10,8 @@ import struct
 from carina.errors import ImageError, NotAnImage, UnsupportedImage
 
 _ASCII_VRS = frozenset(
-    b"AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN UR US UT UV".split()
+    b"AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OV OW".split()
+    + b"PN SH SL SQ SS ST SV TM UC UI UL UN UR US UT UV".split()
 )
 _FOREIGN = (
     (b"GIF8", "a GIF"),

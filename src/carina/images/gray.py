@@ -5,7 +5,7 @@ Pure arithmetic on arrays; knows nothing of files.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,13 +24,13 @@ def luminance(colour: NDArray[Any]) -> Pixels:
     total = np.full(colour.shape[:2], 0x8000, np.uint32)
     for channel, weight in enumerate(weights):
         total += colour[..., channel].astype(np.uint32) * np.uint32(weight)
-    return (total >> 16).astype(colour.dtype)
+    return cast("Pixels", (total >> 16).astype(colour.dtype))
 
 
 def over_black(gray: Pixels, alpha: NDArray[np.uint8]) -> Pixels:
     """The gray plane laid over black: where alpha (H, W) is 0 nothing of the film is there."""
     mixed = (gray.astype(np.uint32) * alpha + 127) // 255
-    return mixed.astype(gray.dtype)
+    return cast("Pixels", mixed.astype(gray.dtype))
 
 
 def significant_bits(pixels: Pixels) -> int:
@@ -39,7 +39,7 @@ def significant_bits(pixels: Pixels) -> int:
     return next(bits for bits in DEPTHS if brightest < 1 << bits)
 
 
-def full_range(pixels: NDArray[np.uint16], bits: int) -> Pixels:
+def full_range(pixels: Pixels, bits: int) -> Pixels:
     """``bits``-deep values in a 16-bit container, spread over the whole of uint16 (uint8 for 8 bits).
 
     PNG and TIFF have no word for "12 bits in 16", and scanners that write them leave such films
@@ -61,4 +61,4 @@ def upright(pixels: Pixels, orientation: int) -> Pixels:
         pixels = pixels[::-1]
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
+    return cast("Pixels", np.ascontiguousarray(pixels))

@@ -9,9 +9,11 @@ import struct
 import zlib
 from dataclasses import dataclass
 
-from carina.errors import TruncatedImage, UnreadableImage
+from carina.errors import TruncatedImage, UnreadableImage, UnsupportedImage
 from carina.images.jpeg import exif_orientation
 from carina.images.limits import AGAIN
+
+_BMP_PLAIN = (0, 3, 6)  # BI_RGB, BI_BITFIELDS, BI_ALPHABITFIELDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ def _png(data: bytes, name: str) -> RasterHeader:
     """Walk the chunks (PNG specification, section 5): every checksum is verified, the end must be there."""
     width = height = 0
     frames = orientation = 1
-    at, ended = 8, False
+    at, ended, filled = 8, False, False
     view = memoryview(data)
     while not ended:
         if at + 12 > len(data):
@@ -63,8 +65,10 @@ def _png(data: bytes, name: str) -> RasterHeader:
             frames = struct.unpack_from(">I", body)[0]
         elif kind == b"eXIf":
             orientation = exif_orientation(bytes(body))
-        ended = kind == b"IEND"
+        ended, filled = kind == b"IEND", filled or kind == b"IDAT"
         at += 12 + length
+    if not filled:
+        raise TruncatedImage(name, "the PNG ends before its pixels begin", AGAIN)
     return RasterHeader(width, height, frames, orientation)
 
 
@@ -72,7 +76,9 @@ def _bmp(data: bytes, name: str) -> RasterHeader:
     (size,) = struct.unpack_from("<I", data, 14)
     if size == 12:
         return RasterHeader(*struct.unpack_from("<HH", data, 18))
-    width, height = struct.unpack_from("<ii", data, 18)
+    width, height, _, _, compression = struct.unpack_from("<iiHHI", data, 18)
+    if compression not in _BMP_PLAIN:  # Pillow fills what a run-length coded BMP lacks
+        raise UnsupportedImage(name, "a compressed BMP, which is not read", "save it as PNG")
     return RasterHeader(abs(width), abs(height))  # a negative height: rows from the top
 
 
@@ -99,7 +105,9 @@ def _webp(data: bytes, name: str) -> RasterHeader:
 
 
 _TIFF_SIZES = {1: "B", 3: "H", 4: "I"}
-_WIDTH, _HEIGHT, _PHOTOMETRIC, _OFFSETS, _COUNTS = 256, 257, 262, (273, 324), (279, 325)
+_WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC, _OFFSETS, _COUNTS = 256, 257, 259, 262, (273, 324), (279, 325)
+_TIFF_SOUND = {1, 5, 8, 32946, 32773}  # none, LZW, deflate (twice), PackBits: they refuse a short strip
+_TIFF_TAGS = (_WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC, *_OFFSETS, *_COUNTS)
 
 
 def _tiff(data: bytes, name: str) -> RasterHeader:
@@ -109,6 +117,10 @@ def _tiff(data: bytes, name: str) -> RasterHeader:
     tags, following = _tiff_directory(data, order, first, name)
     if not tags.get(_WIDTH) or not tags.get(_HEIGHT):
         raise UnreadableImage(name, "the TIFF directory states no size", AGAIN)
+    compression = tags.get(_COMPRESSION, (1,))[0]
+    if compression not in _TIFF_SOUND:
+        what = f"a TIFF of compression {compression}, whose strips cannot be proven whole"
+        raise UnsupportedImage(name, what, "save it as PNG, or as TIFF without compression")
     offsets = next((tags[tag] for tag in _OFFSETS if tag in tags), ())
     counts = next((tags[tag] for tag in _COUNTS if tag in tags), ())
     if any(offset + count > len(data) for offset, count in zip(offsets, counts, strict=False)):
@@ -130,7 +142,7 @@ def _tiff_directory(data: bytes, order: str, at: int, name: str) -> tuple[dict[i
     tags: dict[int, tuple[int, ...]] = {}
     for entry in range(at + 2, at + 2 + 12 * entries, 12):
         tag, kind, count = struct.unpack_from(order + "HHI", data, entry)
-        if kind not in _TIFF_SIZES or tag not in (_WIDTH, _HEIGHT, _PHOTOMETRIC, *_OFFSETS, *_COUNTS):
+        if kind not in _TIFF_SIZES or tag not in _TIFF_TAGS:
             continue
         code = f"{order}{count}{_TIFF_SIZES[kind]}"
         if count > len(data):

@@ -19,12 +19,15 @@ from numpy.typing import NDArray
 
 from carina.errors import TruncatedImage, UnreadableImage, UnsupportedImage
 from carina.images.gray import luminance
+from carina.images.huffman import check_complete
 from carina.images.limits import AGAIN, MAX_SCANS
 
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 … SOF15
 _LOSSLESS = frozenset({0xC3, 0xC7, 0xCB, 0xCF})
+_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _BARE = frozenset({0x01, *range(0xD0, 0xD8)})  # markers without a length
 JPEG_LS = 0xF7
+_HARMLESS = ("bytes before marker 0xd9", "JFIF revision", "SOS parameters", "Adobe color transform")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ def read_header(data: bytes, name: str) -> JpegHeader:
         at += length
     if frame is None:
         raise UnreadableImage(name, "the JPEG stream has no frame header", AGAIN)
-    if data.count(b"\xff\xda") > MAX_SCANS:
+    if frame[0] in _PROGRESSIVE and data.count(b"\xff\xda") > MAX_SCANS:
         raise UnsupportedImage(
             name, f"a JPEG of more than {MAX_SCANS} scans", "save it again as an ordinary JPEG"
         )
@@ -94,7 +97,7 @@ def decode(data: bytes, header: JpegHeader, name: str, *, reduce: int = 1) -> ND
     CMYK follows Adobe's convention (inverted), as every program that writes such JPEGs does.
     Raises ``TruncatedImage``, ``UnreadableImage`` or ``UnsupportedImage``.
     """
-    import simplejpeg
+    import simplejpeg  # type: ignore[import-untyped]
 
     if header.bits != 8 or header.lossless or header.components not in (1, 3, 4):
         what = f"a {'lossless ' if header.lossless else ''}JPEG of {header.components} × {header.bits} bits"
@@ -104,10 +107,14 @@ def decode(data: bytes, header: JpegHeader, name: str, *, reduce: int = 1) -> ND
         options.update(
             min_width=-(-header.width // reduce), min_height=-(-header.height // reduce), min_factor=reduce
         )
+    colours = "CMYK" if header.components == 4 else "GRAY"
     try:
-        pixels = simplejpeg.decode_jpeg(data, "CMYK" if header.components == 4 else "GRAY", **options)
+        pixels = simplejpeg.decode_jpeg(data, colours, **options)
     except ValueError as error:
-        raise _refusal(name, str(error)) from None
+        if not any(words in str(error) for words in _HARMLESS):
+            raise _refusal(name, str(error)) from None
+        check_complete(data, name)  # the decoder stopped at its first warning, and others may follow
+        pixels = simplejpeg.decode_jpeg(data, colours, **{**options, "strict": False})
     if header.components == 4:
         inks = pixels.astype(np.uint16)
         return luminance(((inks[..., :3] * inks[..., 3:] + 127) // 255).astype(np.uint8)).astype(np.uint8)

@@ -42,8 +42,5 @@ def check_file_size(name: str, size: int, max_pixels: int) -> None:
 def check_frames(name: str, frames: int) -> None:
     """Refuse more than one frame; raises ``MultiFrame``."""
     if frames > 1:
-        raise MultiFrame(
-            name,
-            f"{frames} frames: a cine or a volume, not a film",
-            "give the frame to read as a file of its own",
-        )
+        fault = "several frames: a cine, a volume or pages, not one film"
+        raise MultiFrame(name, fault, "give the frame to read as a file of its own")

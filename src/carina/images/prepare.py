@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carina.images import jpeg
+from carina.images.files import boundary, file_bytes
 from carina.images.formats import sniff
 from carina.images.gray import upright
 from carina.images.limits import MAX_PIXELS
-from carina.images.files import boundary, file_bytes
 from carina.images.read import jpeg_facts, read_bytes
-from carina.images.resize import resize
+from carina.images.resize import Box, resize
 from carina.records import FilmFacts, Pixels
 
 PREPARATION_VERSION = 1  # raise it whenever the same Preparation yields other pixels
@@ -70,7 +70,7 @@ class Preparation:
 def prepare(pixels: Pixels, preparation: Preparation) -> NDArray[np.uint8]:
     """(H, W) uint8 or uint16 → (S, S) uint8, as ``preparation`` says."""
     height, width = pixels.shape
-    return _square(pixels, (float(width), float(height)), preparation)
+    return _square(pixels, (0.0, 0.0, float(width), float(height)), preparation)
 
 
 def load(
@@ -89,12 +89,22 @@ def load(
         header, facts = jpeg_facts(data, name, MAX_PIXELS)
         reduce = _reduction(header.width, header.height, preparation)
         pixels = jpeg.decode(data, header, name, reduce=reduce)
-        extent = (header.width / reduce, header.height / reduce)
-        if header.orientation > 4:
-            extent = extent[::-1]
-        # the decoder rounds the last column and row up; they lie at the far edge only before turning
-        pixels = upright(pixels, header.orientation)
-        return _square(pixels, extent, preparation), facts
+        part = _film_part(pixels.shape, (header.width / reduce, header.height / reduce), header.orientation)
+        return _square(upright(pixels, header.orientation), part, preparation), facts
+
+
+def _film_part(decoded: tuple[int, ...], extent: tuple[float, float], orientation: int) -> Box:
+    """The part of a reduced and turned array that is film.
+
+    libjpeg rounds a reduced size up: ``extent`` (width, height) of the array is film, and the rest
+    lies at the right and lower edges, from where turning may take it to the others.
+    """
+    (height, width), (across, down) = decoded, extent
+    if orientation in (5, 6, 7, 8):
+        width, height, across, down = height, width, down, across
+    left = width - across if orientation in (2, 3, 6, 7) else 0.0
+    top = height - down if orientation in (3, 4, 7, 8) else 0.0
+    return left, top, left + across, top + down
 
 
 def _reduction(width: int, height: int, preparation: Preparation) -> int:
@@ -103,22 +113,24 @@ def _reduction(width: int, height: int, preparation: Preparation) -> int:
     return next((reduce for reduce in (8, 4, 2) if sides >= 2 * preparation.size * reduce), 1)
 
 
-def _square(pixels: Pixels, extent: tuple[float, float], preparation: Preparation) -> NDArray[np.uint8]:
-    """The square of a film that covers ``extent`` (width, height) of its array."""
+def _square(pixels: Pixels, part: Box, preparation: Preparation) -> NDArray[np.uint8]:
+    """The square of the film that is in ``part`` of the array."""
     size = preparation.size
-    width, height = extent
-    box = (0.0, 0.0, width, height)
+    left, top, right, bottom = part
+    width, height = right - left, bottom - top
     if preparation.fit == "stretch":
-        return _to_eight_bits(resize(pixels, size, size, box=box))
+        return _to_eight_bits(resize(pixels, size, size, box=part))
     if preparation.fit == "center_crop":
         side = min(width, height)
-        left, top = (width - side) / 2, (height - side) / 2
+        left, top = left + (width - side) / 2, top + (height - side) / 2
         return _to_eight_bits(resize(pixels, size, size, box=(left, top, left + side, top + side)))
     longest = max(width, height)
     inner = max(1, round(size * width / longest)), max(1, round(size * height / longest))
     square = np.zeros((size, size), np.uint8)
-    left, top = (size - inner[0]) // 2, (size - inner[1]) // 2
-    square[top : top + inner[1], left : left + inner[0]] = _to_eight_bits(resize(pixels, *inner, box=box))
+    column, row = (size - inner[0]) // 2, (size - inner[1]) // 2
+    square[row : row + inner[1], column : column + inner[0]] = _to_eight_bits(
+        resize(pixels, *inner, box=part)
+    )
     return square
 
 

@@ -30,7 +30,7 @@ def read_raster(data: bytes, format_: str, name: str, max_pixels: int) -> Film:
     check_frames(name, header.frames)
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # if anybody in this process allowed half films, we do not
     with Image.open(io.BytesIO(data), formats=[format_]) as image:
-        check_size(name, *image.size, max_pixels)
+        check_size(name, image.width, image.height, max_pixels)
         check_frames(name, getattr(image, "n_frames", 1))
         mode = image.mode
         image.load()

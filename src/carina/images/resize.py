@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 from PIL import Image
 
 from carina.records import Pixels
 
+Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels; fractions are honoured
 
-def resize(
-    pixels: Pixels, width: int, height: int, *, box: tuple[float, float, float, float] | None = None
-) -> Pixels:
+
+def resize(pixels: Pixels, width: int, height: int, *, box: Box | None = None) -> Pixels:
     """(H, W) → (height, width) of the same dtype, antialiased (a triangle as wide as the reduction).
 
-    ``box`` is the part to take, as left, top, right, bottom in pixels; fractions are honoured.
+    ``box`` is the part to take, all of it where left out.
     """
     image = Image.fromarray(np.ascontiguousarray(pixels))
-    return np.array(image.resize((width, height), Image.Resampling.BILINEAR, box=box), pixels.dtype)
+    small = image.resize((width, height), Image.Resampling.BILINEAR, box=box)
+    return cast("Pixels", np.array(small, pixels.dtype))

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from carina.errors import OutputError
 from carina.records import Prediction
 
 _SIDE = 448  # pixels of the film's longer way in the picture, at least
@@ -35,21 +38,54 @@ _STOPS = (
 )
 
 
-def overlay(prediction: Prediction, class_name: str | None = None) -> Image.Image:
-    """The film with the contributions to one class (default: the most probable) as an RGB picture.
+def heat_map(prediction: Prediction, class_name: str | None = None) -> Image.Image:
+    """The film of a prediction with the contributions to one class (default: the most probable).
 
-    Only positive contributions are drawn, the stronger the more opaque; the colour bar gives the
-    scale in logits. ``ValueError`` when the class is not one of the prediction's.
+    ``ValueError`` when the class is not one of the prediction's.
     """
     name = class_name or prediction.top_class
     index = prediction.classes.index(name)
-    probability = float(prediction.probabilities[index])
-    return draw(prediction.prepared, prediction.cam[index], f"{name}   {probability:.1%}")
+    title = f"{name}   {float(prediction.probabilities[index]):.1%}"
+    return overlay(prediction.prepared, prediction.cam[index], title)
 
 
-def draw(prepared: NDArray[np.uint8], cam: NDArray[np.float32], title: str) -> Image.Image:
-    """``prepared`` (S, S) uint8 and ``cam`` (h, w) in logits → an RGB picture with title and colour bar."""
+def save(prediction: Prediction, folder: Path) -> Path:
+    """Write the heat map of the most probable class into ``folder`` and answer with the file.
+
+    Raises :class:`~carina.errors.OutputError` when it cannot be written.
+    """
+    path = folder / file_name(prediction.path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(heat_map(prediction)))
+    except OSError as error:
+        fault = os.strerror(error.errno) if error.errno else str(error)
+        raise OutputError(f"{path}: cannot be written: {fault}; make room or name another folder") from error
+    return path
+
+
+def overlay(prepared: NDArray[np.uint8], cam: NDArray[np.float32], title: str = "") -> Image.Image:
+    """``prepared`` (S, S) uint8 and ``cam`` (h, w) in logits → an RGB picture with a colour bar.
+
+    Only positive contributions are drawn, the stronger the more opaque; the bar gives the scale, from
+    0 to the highest contribution in this film.
+    """
     side = _SIDE * max(1, round(prepared.shape[0] / _SIDE))
+    blended, top = blend(prepared, cam, side)
+    canvas = Image.new("RGB", (side + 2 * _MARGIN + 88, side + _TITLE + _FOOT), _PAPER)
+    canvas.paste(Image.fromarray(blended), (_MARGIN, _TITLE))
+    _write_title(canvas, title)
+    ImageDraw.Draw(canvas).text(
+        (_MARGIN, side + _TITLE + _FOOT // 2), _NOTICE, fill=_INK, font=_font(12), anchor="lm"
+    )
+    _draw_bar(canvas, left=side + 2 * _MARGIN, height=side, top=top)
+    return canvas
+
+
+def blend(
+    prepared: NDArray[np.uint8], cam: NDArray[np.float32], side: int
+) -> tuple[NDArray[np.uint8], float]:
+    """The film with its heat alone, (side, side, 3) uint8, and the highest contribution in logits (≥ 0)."""
     film = Image.fromarray(prepared).resize((side, side), Image.Resampling.BICUBIC)
     heat = np.clip(
         np.asarray(Image.fromarray(cam.astype(np.float32)).resize((side, side), Image.Resampling.BILINEAR)),
@@ -61,20 +97,13 @@ def draw(prepared: NDArray[np.uint8], cam: NDArray[np.float32], title: str) -> I
     alpha = (share * _STRONGEST)[..., np.newaxis]
     gray = np.asarray(film, dtype=np.float32)[..., np.newaxis]
     blended = gray * (1 - alpha) + _colours()[(share * 255).astype(np.uint8)] * alpha
-    canvas = Image.new("RGB", (side + 2 * _MARGIN + 88, side + _TITLE + _FOOT), _PAPER)
-    canvas.paste(Image.fromarray(blended.round().astype(np.uint8)), (_MARGIN, _TITLE))
-    _write_title(canvas, title)
-    ImageDraw.Draw(canvas).text(
-        (_MARGIN, side + _TITLE + _FOOT // 2), _NOTICE, fill=_INK, font=_font(12), anchor="lm"
-    )
-    _draw_bar(canvas, left=side + 2 * _MARGIN, height=side, top=top)
-    return canvas
+    return blended.round().astype(np.uint8), top
 
 
 def png(picture: Image.Image) -> bytes:
     """The picture as a PNG file."""
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", optimize=False, compress_level=6)
+    picture.save(buffer, format="PNG", optimize=False, compress_level=3)
     return buffer.getvalue()
 
 

@@ -12,10 +12,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from carina.errors import OutputError
 from carina.records import Prediction, Progress, Refusal
 from carina.scoring.bundle import Bundle
-from carina.scoring.heatmap import file_name, overlay, png
+from carina.scoring import heatmap
 from carina.scoring.inputs import Skipped
 from carina.scoring.scorer import Scorer
 from carina.scoring.tables import ScoreTable
@@ -78,7 +77,7 @@ def score_films(
                 if len(best) > top:
                     heapq.heappop(best)
                 if heatmaps is not None:
-                    _write_heatmap(heatmaps, item)
+                    heatmap.save(item, heatmaps)
             else:
                 refused += 1
                 if len(refusals) < max(top, 1):
@@ -87,14 +86,3 @@ def score_films(
                 progress(Progress("films scored", scored + refused, None))
     listed = tuple(row for _, _, row in sorted(best, key=lambda entry: (-entry[0], -entry[1])))
     return ScoreSummary(scored, refused, skipped.total, listed, tuple(refusals))
-
-
-def _write_heatmap(folder: Path, prediction: Prediction) -> None:
-    path = folder / file_name(prediction.path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(png(overlay(prediction)))
-    except OSError as error:
-        raise OutputError(
-            f"{path}: the heat map cannot be written: {error.strerror}; make room or name another folder"
-        ) from error

@@ -47,10 +47,10 @@ class Scorer:
     """
 
     def __init__(
-        self, bundle: Bundle | str | os.PathLike[str], *, threads: int | None = None, batch: int = 8
+        self, bundle: Bundle | str | os.PathLike[str], *, threads: int | None = None, batch: int = 4
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-        self.threads = threads or len(os.sched_getaffinity(0))
+        self.threads = _cores() if threads is None else threads
         self.batch = batch
         if self.threads < 1 or batch < 1:
             raise ValueError(f"threads is {threads} and batch {batch}; both must be at least 1")
@@ -168,6 +168,11 @@ class _Loaded:
     name: str
     prepared: NDArray[np.uint8]
     facts: FilmFacts
+
+
+def _cores() -> int:
+    """The cores this process may use; fewer than the machine has in a container or under ``taskset``."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

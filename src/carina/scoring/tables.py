@@ -117,10 +117,9 @@ class ScoreTable:
 
     def _failed(self, error: OSError) -> OutputError:
         where = f"after {self.rows:,} films" if self.rows else "before the first film"
-        return OutputError(
-            f"{self.path}: writing stopped {where}: {os.strerror(error.errno) if error.errno else error}; make room or name another "
-            "place, and score again"
-        )
+        fault = os.strerror(error.errno) if error.errno else str(error)
+        cure = "make room or name another place, and score again"
+        return OutputError(f"{self.path}: writing stopped {where}: {fault}; {cure}")
 
 
 class _Csv:

@@ -27,7 +27,7 @@ def _label(folder: str) -> str | None:
 def _root(root: Path) -> Path | None:
     for folder in folders(root, 2):
         labels = {_label(child.name) for child in subfolders(folder)}
-        if {"COVID", "Normal", "Viral Pneumonia"} <= labels:
+        if {"COVID", "Normal", "Viral Pneumonia"} <= labels and None not in labels:  # else: a user's classes
             return folder
     return None
 

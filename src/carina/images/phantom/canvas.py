@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 Array = NDArray[np.float32]
+Any2D = NDArray[np.floating[Any]]
 Points = NDArray[np.float64]  # (N, 2): x, y in cm
 
 _TURN = np.linspace(0, 2 * math.pi, 28, endpoint=False)
@@ -52,13 +53,15 @@ class Canvas:
         place = points * self.scale
         place[:, 0] -= self.tilt * (place[:, 1] - 12.0 * self.scale) + self.left * self.scale + 0.5
         place[:, 1] -= self.top * self.scale + 0.5
-        return cast("list[float]", place.ravel().tolist())
+        return place.ravel().tolist()
 
     def noise(self, rng: np.random.Generator, grain: float) -> Array:
         """(H, W) smooth noise of mean 0 and deviation near 1 whose lumps are about ``grain`` cm wide."""
         shape = [max(3, math.ceil(n / (self.scale * grain)) + 1) for n in (self.height, self.width)]
         coarse = Image.fromarray(rng.standard_normal(shape, dtype=np.float32) * 1.3)
-        return np.asarray(coarse.resize((self.width, self.height), Image.Resampling.BICUBIC), dtype=np.float32)
+        return np.asarray(
+            coarse.resize((self.width, self.height), Image.Resampling.BICUBIC), dtype=np.float32
+        )
 
     def sheet(self) -> Sheet:
         """An empty sheet to draw shapes on."""
@@ -81,7 +84,9 @@ class Sheet:
         """A stripe of ``width`` cm (one value, or one a point) along ``path``."""
         self.polygon(_outline(path, _across(path), width), strength)
 
-    def bone(self, path: Points, width: float | NDArray[np.float64], rim: float, strengths: tuple[float, float]) -> None:
+    def bone(
+        self, path: Points, width: float | NDArray[np.float64], rim: float, strengths: tuple[float, float]
+    ) -> None:
         """A stripe with a denser rim of ``rim`` cm: a long bone and its cortex; strengths (rim, inside)."""
         across = _across(path)
         self.polygon(_outline(path, across, width), strengths[0])
@@ -111,7 +116,7 @@ def _across(path: Points) -> Points:
     along[1:-1] = path[2:] - path[:-2]
     along[0], along[-1] = path[1] - path[0], path[-1] - path[-2]
     along /= np.maximum(np.hypot(along[:, 0], along[:, 1]), 1e-9)[:, None]
-    return along[:, ::-1] * [-1.0, 1.0]
+    return np.stack([-along[:, 1], along[:, 0]], axis=1)
 
 
 def _outline(path: Points, across: Points, width: float | NDArray[np.float64]) -> Points:
@@ -121,11 +126,12 @@ def _outline(path: Points, across: Points, width: float | NDArray[np.float64]) -
 
 def mirror(path: Points, side: int) -> Points:
     """``path`` on the image's right for ``side`` +1, on its left for -1."""
-    return path * np.array([side, 1.0])
+    return np.stack([path[:, 0] * side, path[:, 1]], axis=1)
 
 
-def soften(image: Array, passes: int = 1) -> Array:
+def soften(image: Any2D, passes: int = 1) -> Array:
     """Binomial blur: each pass is [1 2 1]/4 along both axes, a Gaussian of 0.7 pixels."""
+    image = np.asarray(image, dtype=np.float32)
     for _ in range(passes):
         for flip in (False, True):
             source = image.T if flip else image
@@ -147,14 +153,14 @@ def spread(image: Array, cells: int) -> Array:
     return np.asarray(soft.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32)
 
 
-def chord(u: Array) -> Array:
+def chord(u: Any2D) -> Array:
     """sqrt(1 - u) where positive: the path through a ball at squared distance ``u`` from its middle."""
-    return np.sqrt(np.clip(1.0 - u, 0.0, 1.0, dtype=np.float32))
+    return np.asarray(np.sqrt(np.clip(1.0 - u, 0.0, 1.0)), dtype=np.float32)
 
 
-def ramp(value: Array, length: float) -> Array:
+def ramp(value: Any2D, length: float) -> Array:
     """0 below zero, 1 from ``length`` on, straight between."""
-    return np.clip(value / np.float32(length), 0.0, 1.0)
+    return np.asarray(np.clip(value / np.float32(length), 0.0, 1.0), dtype=np.float32)
 
 
 def curve(*corners: Sequence[float] | NDArray[np.float64], points: int = 16) -> Points:

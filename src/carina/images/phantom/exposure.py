@@ -10,7 +10,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from carina.images.phantom.canvas import Array, soften, spread
@@ -54,8 +53,10 @@ class Look:
             raise ValueError("aspect, stretch, gamma and contrast must be above 0")
 
 
-def expose(attenuation: Array, lungs: NDArray[np.bool_], look: Look, rng: np.random.Generator) -> Array:
-    """(H, W) attenuation to (H, W) gray in [0, 1], dense bright, exposed for ``lungs``.
+def expose(attenuation: Array, behind_lung: float, look: Look, rng: np.random.Generator) -> Array:
+    """(H, W) attenuation to (H, W) gray in [0, 1], dense bright.
+
+    ``behind_lung`` is the attenuation the exposure is set for: that of healthy lung.
 
     Scatter adds light that a wide blur of the primary beam describes; quantum noise has the square
     root of what arrives; the curve is the S of film and of every digital imitation of it.
@@ -63,17 +64,17 @@ def expose(attenuation: Array, lungs: NDArray[np.bool_], look: Look, rng: np.ran
     light = np.exp(-attenuation)
     light += 0.35 * spread(light, 24)
     noise = rng.standard_normal(attenuation.shape, dtype=np.float32)
-    behind_lung = float(np.median(light[::4, ::4][lungs[::4, ::4]])) if lungs.any() else 0.1
-    light += noise * np.sqrt(light * np.float32(behind_lung)) * np.float32(look.noise)
+    dose = 1.25 * math.exp(-behind_lung)  # with its scatter
+    light += noise * np.sqrt(light * np.float32(dose)) * np.float32(look.noise)
     density = -np.log(np.maximum(light, np.float32(1e-4)))
     density = soften(density, look.blur)
     latitude = float(rng.normal(1.0, 0.06))
     shift = float(rng.normal(0, 0.08))
     slope = 1.75 * look.contrast / latitude
-    gray = 1 / (1 + np.exp(np.float32(0.95 - slope * (math.log(behind_lung) + shift)) - np.float32(slope) * density))
+    gray = 1 / (1 + np.exp(np.float32(0.95 - slope * (math.log(dose) + shift)) - np.float32(slope) * density))
     if look.gamma != 1:
-        gray = gray ** np.float32(look.gamma)
-    return np.clip(gray + np.float32(look.brightness), 0, 1)
+        gray = np.power(gray, np.float32(look.gamma))
+    return np.asarray(np.clip(gray + look.brightness, 0, 1), dtype=np.float32)
 
 
 def frame(gray: Array, look: Look, rng: np.random.Generator) -> Array:
@@ -83,14 +84,17 @@ def frame(gray: Array, look: Look, rng: np.random.Generator) -> Array:
     short = min(height, width)
     if look.collimation:
         edges = rng.uniform(0.2, 1.0, 4) * look.collimation * short
-        inside = np.minimum(_shutter(height, edges[0], edges[1])[:, None], _shutter(width, edges[2], edges[3]))
-        gray = gray * inside + 0.02 * (1 - inside)
+        inside = np.minimum(
+            _shutter(height, edges[0], edges[1])[:, None], _shutter(width, edges[2], edges[3])
+        )
+        gray *= inside
+        gray += np.float32(0.02) * (1 - inside)
     if look.letters:
         _letter(gray, look, rng)
     if look.border:
         b = max(1, round(look.border * short))
         gray[:b], gray[-b:], gray[:, :b], gray[:, -b:] = (look.border_shade,) * 4
-    return gray.astype(np.float32)
+    return gray
 
 
 def quantise(gray: Array, bits: int) -> Pixels:
@@ -103,7 +107,8 @@ def _shutter(length: int, start: float, end: float) -> Array:
     """(length,) 1 inside, 0 behind the shutter, with the soft edge of a real one."""
     at = np.arange(length, dtype=np.float32)
     soft = length / 80
-    return np.clip(np.minimum((at - start) / soft, (length - end - at) / soft) + 0.5, 0, 1)
+    clear = np.minimum((at - start) / soft, (length - end - at) / soft) + 0.5
+    return np.asarray(np.clip(clear, 0, 1), dtype=np.float32)
 
 
 def _letter(gray: Array, look: Look, rng: np.random.Generator) -> None:

@@ -27,11 +27,12 @@ from carina.taxonomy import SIX_CLASSES
 HOSPITALS: dict[str, Look] = {
     "hospital_a": Look(aspect=0.86, letters="L", letters_at="top right", collimation=0.02),
     "hospital_b": Look(
-        gamma=1.2, contrast=1.1, noise=0.02, border=0.03, letters="R\nERECT", letters_at="top left", ap_share=0.3
+        gamma=1.2, contrast=1.1, noise=0.02, border=0.03, letters="R\nERECT", letters_at="top left",
+        ap_share=0.3,
     ),
     "hospital_c": Look(aspect=1.12, gamma=0.85, contrast=0.9, bits=12, collimation=0.05, noise=0.015),
     "hospital_d": Look(
-        stretch=1.08, gamma=1.1, noise=0.02, blur=1, border=0.015, border_shade=1.0, letters="L  42",
+        stretch=1.06, gamma=1.1, noise=0.02, blur=1, collimation=0.03, letters="L  42",
         letters_at="bottom right",
     ),
 }  # fmt: skip
@@ -118,10 +119,15 @@ def write_unseen(out: Path, *, count: int = 24, seed: int = 99, size: int = 512)
         patient = seed * _MOST_PATIENTS + place
         class_name = SIX_CLASSES[number % len(SIX_CLASSES)]
         plan.append(_Planned("hospital_d", class_name, patient, f"D{place + 1:04d}", 1, path, look, size))
-    truth = [[film.path.name, film.class_name, made.finding, f"{made.severity:.2f}"] for film, made in _write_all(plan)]
+    truth = [
+        [film.path.name, film.class_name, made.finding, f"{made.severity:.2f}"]
+        for film, made in _write_all(plan)
+    ]
     _write_csv(out / "truth.csv", ["path", "label", "finding", "severity"], truth)
     whole = io.BytesIO()
-    made = phantom(SIX_CLASSES[0], seed=seed * _MOST_PATIENTS + count, look=HOSPITALS["hospital_d"], size=size)
+    made = phantom(
+        SIX_CLASSES[0], seed=seed * _MOST_PATIENTS + count, look=HOSPITALS["hospital_d"], size=size
+    )
     Image.fromarray(made.pixels).save(whole, "JPEG", quality=90)
     (out / "films" / "unseen_cut.jpg").write_bytes(whole.getvalue()[: len(whole.getvalue()) * 6 // 10])
     (out / "films" / "unseen_text.png").write_text("This film was not exported.\n", encoding="utf-8")
@@ -197,13 +203,13 @@ def _plant_copies(out: Path, films: Sequence[_Planned], rows: list[list[object]]
             label = SIX_CLASSES[(SIX_CLASSES.index(label) + 1) % len(SIX_CLASSES)]
         name = f"images/transfer{number + 1:02d}.jpg"
         with Image.open(film.path) as image:
-            smaller = image.resize((image.width * 85 // 100, image.height * 85 // 100), Image.Resampling.LANCZOS)
+            smaller = image.resize(
+                (image.width * 85 // 100, image.height * 85 // 100), Image.Resampling.LANCZOS
+            )
         (out / "hospital_b" / "images").mkdir(parents=True, exist_ok=True)
         smaller.save(out / "hospital_b" / name, "JPEG", quality=72)
         rows.append([name, label, f"B9{number + 1:03d}", "", "", ""])
-        planted.append(
-            [f"hospital_b/{name}", label, film.path.relative_to(out).as_posix(), film.class_name]
-        )
+        planted.append([f"hospital_b/{name}", label, film.path.relative_to(out).as_posix(), film.class_name])
     _write_csv(out / "planted.csv", ["path", "label", "copy_of", "true_label"], planted)
 
 

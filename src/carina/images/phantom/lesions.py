@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carina import taxonomy
-from carina.images.phantom.anatomy import MU_AERATION, Body, heart_share, inner_half_width
-from carina.images.phantom.canvas import Array, Canvas, Sheet, chord, curve, ramp, soften
+from carina.images.phantom.anatomy import MU_AERATION, Body, heart_share
+from carina.images.phantom.canvas import Any2D, Array, Canvas, Sheet, chord, curve, ramp, soften
+from carina.images.phantom.thorax import dome_height, half_width_at
 
 Rng = np.random.Generator
 Mask = NDArray[np.bool_]
@@ -33,7 +34,7 @@ FINDINGS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Lesion:
-    """What a disease adds: ``attenuation`` (H, W) float32, negative where air replaces lung; ``mask`` (H, W)."""
+    """What a disease adds: ``attenuation`` (H, W), negative where air replaces lung; ``mask`` (H, W)."""
 
     attenuation: Array
     mask: Mask
@@ -48,7 +49,7 @@ def _none(body: Body, severity: float, rng: Rng) -> Lesion:
     return Lesion(np.zeros_like(body.air), np.zeros_like(body.lungs))
 
 
-def _filled(body: Body, share: Array, faintest: float = 0.15) -> Lesion:
+def _filled(body: Body, share: Any2D, faintest: float = 0.15) -> Lesion:
     """Lung of which ``share`` (0 to 1) of the air has been replaced; outlined where above ``faintest``."""
     return Lesion((MU_AERATION * body.air * share).astype(np.float32), (share > faintest) & body.lungs)
 
@@ -69,10 +70,13 @@ def _consolidation(body: Body, severity: float, rng: Rng) -> Lesion:
         inside = ramp(y - fissure, 0.5) * ramp(3.0 + 8.0 * reach - u + ragged, 2.5)
         hub = (3.0, 13.0)
     elif lobe == "left upper":
-        inside = ramp(15.0 - 0.5 * u - y + 3.5 * reach + ragged, 3.0) * ramp(y - 12.5 + 9.0 * reach + ragged, 2.5)
+        inside = ramp(15.0 - 0.5 * u - y + 3.5 * reach + ragged, 3.0) * ramp(
+            y - 12.5 + 9.0 * reach + ragged, 2.5
+        )
         hub = (3.0, 11.0)
     else:
-        inside = ramp(y - 21.5 + 7.5 * reach - 0.25 * (u - 7) + ragged, 3.0)
+        base = dome_height(body.patient, body.pose, side)
+        inside = ramp(y - base + 8.5 * reach - 0.25 * (u - 7) + ragged, 3.0)
         hub = (3.5, 13.5)
     inside = inside * (u > 0)
     fluffy = np.clip(0.9 + 0.12 * body.canvas.noise(rng, 0.7), 0.5, 1.0)
@@ -96,10 +100,10 @@ def _bronchogram(canvas: Canvas, rng: Rng, side: int, hub: tuple[float, float]) 
 def _interstitial(body: Body, severity: float, rng: Rng) -> Lesion:
     """Both lungs: a net of fine lines, streaks from the hila, thickened bronchial walls, a thin haze."""
     x, y, canvas = body.x, body.y, body.canvas
-    near = np.exp(-(((np.abs(x) - 5.0) / 5.5) ** 2) - ((y - 14.0) / 8.5) ** 2)
+    near = np.exp(-(((np.abs(x) - 5.6) / 5.4) ** 2) - ((y - 14.5) / 8.5) ** 2)
     net = np.exp(-((canvas.noise(rng, 0.62) / 0.28) ** 2)) + np.exp(-((canvas.noise(rng, 0.95) / 0.22) ** 2))
     patchy = np.clip(0.8 + 0.3 * canvas.noise(rng, 3.5), 0.3, 1.4)
-    where = near * patchy * ramp(body.air, 3.0)
+    where = near * patchy * ramp(body.air - 1, 5.0)
     sheet = canvas.sheet()
     for side in (-1, 1):
         hilum = np.array([side * 3.2, 12.2])
@@ -113,8 +117,8 @@ def _interstitial(body: Body, severity: float, rng: Rng) -> Lesion:
             cx, cy = hilum + far * np.array([side * math.cos(bearing), math.sin(bearing)])
             sheet.ellipse(cx, cy, 0.46, 0.46, 1.0)
             sheet.ellipse(cx, cy, 0.2, 0.2, 0.0)
-    lines = sheet.array(1) * ramp(body.air, 3.0)
-    added = severity * (where * (0.11 + 0.36 * net) + 0.34 * lines)
+    lines = sheet.array(1) * ramp(body.air - 2, 6.0)
+    added = severity * (where * (0.44 + 0.48 * net) + 0.48 * lines)
     return Lesion(added.astype(np.float32), (where > 0.35) & body.lungs)
 
 
@@ -125,7 +129,7 @@ def _ground_glass(body: Body, severity: float, rng: Rng) -> Lesion:
     for side in (-1, 1):
         for _ in range(int(rng.integers(3, 5)) + round(2 * severity)):
             cy = float(np.clip(rng.normal(16.5, 3.6), 7, 23))
-            edge = float(inner_half_width(body.patient, np.float32([[cy]]))[0, 0])
+            edge = half_width_at(body.patient, cy)
             cx = side * (edge - rng.uniform(0.8, 3.2))
             rx, ry = rng.uniform(1.5, 2.6), rng.uniform(1.8, 3.4)
             r = ((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2
@@ -150,26 +154,29 @@ def _apical_cavity(body: Body, severity: float, rng: Rng) -> Lesion:
     for turn, side in enumerate(sides):
         cx, cy = side * rng.uniform(5.2, 7.2), rng.uniform(4.2, 6.0)
         r = ((x - cx) / 4.0) ** 2 + ((y - cy) / 3.6) ** 2
-        share = np.maximum(share, np.exp(-r) * np.clip(0.62 + 0.42 * lumps, 0.05, 1.2) * (1.0 if turn == 0 else 0.75))
+        share = np.maximum(
+            share, np.exp(-r) * np.clip(0.6 + 0.3 * lumps, 0.1, 1.1) * (1.0 if turn == 0 else 0.75)
+        )
         _nodules_and_streaks(drawn, rng, side, cx, cy, severity)
         if turn == 0 or rng.random() < 0.4 * severity:
             radius = rng.uniform(0.9, 1.2) + 0.8 * severity
             ex, ey = cx + side * rng.uniform(-0.8, 1.2), cy + rng.uniform(-0.6, 1.0)
             d = np.hypot((x - ex), (y - ey) / rng.uniform(0.8, 1.2))
-            d = d + 0.1 * lumps + 0.14 * canvas.noise(rng, 1.8)
-            rim = np.exp(-(((d - radius) / (0.3 + 0.25 * severity)) ** 2)) * np.clip(0.75 + 0.2 * lumps, 0.3, 1)
-            share = np.where(d < radius, share * 0.3, share) + 0.6 * rim
+            d = d + 0.05 * lumps + 0.12 * canvas.noise(rng, 1.8)
+            rim = np.exp(-(((d - radius) / (0.28 + 0.14 * severity)) ** 2))
+            rim = rim * np.clip(0.85 + 0.12 * lumps, 0.5, 1)
+            share = np.where(d < radius, share * 0.12, share) + 0.75 * rim
     share = share * (0.35 + 0.45 * severity)
-    dots = drawn.array(2) * ramp(body.air, 3.0)
+    dots = drawn.array(4) * ramp(body.air, 3.0)
     added = MU_AERATION * np.maximum(body.air, 6.0 * ramp(body.air, 1.0)) * share + 0.5 * severity * dots
     return Lesion(added.astype(np.float32), ((share > 0.13) | (dots > 0.3)) & body.lungs)
 
 
 def _nodules_and_streaks(sheet: Sheet, rng: Rng, side: int, cx: float, cy: float, severity: float) -> None:
     """Draw the small change around an apical focus: nodules of 3 to 8 mm and fibrotic lines."""
-    for _ in range(8 + round(14 * severity)):
+    for _ in range(4 + round(8 * severity)):
         r = rng.uniform(0.15, 0.4)
-        sheet.ellipse(cx + rng.normal(0, 2.4), cy + rng.normal(0.8, 2.6), r, r, rng.uniform(0.5, 1.0))
+        sheet.ellipse(cx + rng.normal(0, 2.4), cy + rng.normal(0.8, 2.6), r, r, rng.uniform(0.3, 0.8))
     hilum = np.array([side * 3.2, 11.0])
     for _ in range(5):
         start = np.array([cx, cy]) + rng.normal(0, 1.3, 2)
@@ -179,7 +186,7 @@ def _nodules_and_streaks(sheet: Sheet, rng: Rng, side: int, cx: float, cy: float
 def _effusion(body: Body, severity: float, rng: Rng) -> Lesion:
     """Fluid at the base of one lung: white, without lung markings, climbing along the chest wall."""
     side = -1 if rng.random() < 0.5 else 1
-    low = body.patient.dome - body.pose.inspiration + (1.3 if side > 0 else 0.0) + 1.8
+    low = dome_height(body.patient, body.pose, side) + 1.8
     level = low - 8.5 * severity
     surface = level + 2.4 * (1 - np.exp(-np.clip(body.wall, 0, None) / 2.0)) - 1.4
     share = np.sqrt(ramp(body.y - surface, 2.6)) * (side * body.x > 0) * 0.97
@@ -189,15 +196,17 @@ def _effusion(body: Body, severity: float, rng: Rng) -> Lesion:
 
 
 def _nodule(body: Body, severity: float, rng: Rng) -> Lesion:
-    """One round spot of 8 to 30 mm."""
-    radius = 0.4 + 1.1 * severity
+    """One to three round spots of 8 to 30 mm."""
+    lobulated = 1 + 0.1 * body.canvas.noise(rng, 0.8)
+    added = np.zeros_like(body.air)
     side = -1 if rng.random() < 0.5 else 1
-    cx, cy = side * rng.uniform(5.2, 9.2), rng.uniform(6.5, 18.0)
-    d = ((body.x - cx) ** 2 + (body.y - cy) ** 2) / radius**2
-    lobulated = d * (1 + 0.1 * body.canvas.noise(rng, 0.8))
-    ball = chord(lobulated)
-    added = soften(2 * radius * 0.17 * ball * (0.75 + 0.6 * severity), 2)
-    return Lesion(added, (ball > 0) & body.lungs)
+    for number in range(1 + round(2 * severity)):
+        radius = (0.4 + 1.1 * math.sqrt(severity)) * (1.0 if number == 0 else rng.uniform(0.6, 1.0))
+        cx, cy = side * rng.uniform(5.2, 9.2), rng.uniform(6.5, 18.0)
+        ball = chord(((body.x - cx) ** 2 + (body.y - cy) ** 2) / radius**2 * lobulated)
+        added = np.maximum(added, 2 * radius * 0.24 * ball * (0.8 + 0.6 * severity))
+        side = side if rng.random() < 0.4 else -side
+    return Lesion(soften(added, 2), (added > 0) & body.lungs)
 
 
 def _cardiomegaly(body: Body, severity: float, rng: Rng) -> Lesion:
@@ -209,7 +218,7 @@ def _cardiomegaly(body: Body, severity: float, rng: Rng) -> Lesion:
 def _pneumothorax(body: Body, severity: float, rng: Rng) -> Lesion:
     """Air outside one lung: a fine line, nothing but black between it and the chest wall."""
     side = -1 if rng.random() < 0.5 else 1
-    top = body.y - 0.09 * (np.abs(body.x) - 5.4) ** 2
+    top = body.y - 0.09 * (np.abs(body.x) - body.patient.apex) ** 2
     from_wall = np.minimum(body.wall, 0.85 * top + 0.5)
     wide = (1.0 + 3.6 * severity) * np.clip(1.25 - body.y / 26.0, 0.3, 1.2)
     beyond = wide - from_wall
@@ -217,8 +226,8 @@ def _pneumothorax(body: Body, severity: float, rng: Rng) -> Lesion:
     line = np.exp(-((beyond / 0.14) ** 2)) * (side * body.x > 0) * (body.y < body.dome)
     collapsed = ramp(-beyond, 1.0) * (side * body.x > 0)
     air = ramp(body.air, 2.0)
-    added = outside * (-body.vessels - 0.034 * body.air - 0.16 * air) + 0.22 * line * air
-    added += 0.02 * severity * body.air * collapsed
+    added = outside * (-body.vessels - 0.045 * body.air - 0.16 * air) + 0.22 * line * air
+    added += 0.03 * severity * body.air * collapsed
     return Lesion(added.astype(np.float32), (outside > 0.5) & body.lungs)
 
 

@@ -1,0 +1,243 @@
+"""Say what a bundle may claim: score the films of a split, measure, and write it down.
+
+The bundle is scored, never the checkpoint it came from. Three files are written, ``metrics.json``
+last, so that its presence means the others are whole: ``predictions.parquet`` (one row a film),
+``report.html`` (one page that needs nothing else) and ``metrics.json`` (every figure with its
+interval). What cannot be measured is null there, with the reason beside it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from carina.data.catalogue import Catalogue
+from carina.data.pixels import PixelCache
+from carina.errors import DataError, MissingExtra, OutputError
+from carina.evaluation.answers import Tell, answers, cached
+from carina.evaluation.contamination import Contamination, Identity, contamination
+from carina.evaluation.contamination import warning as contamination_warning
+from carina.evaluation.history import read_history
+from carina.records import Progress, Refusal
+from carina.scoring.bundle import Bundle
+from carina.scoring.scorer import Scorer
+
+try:
+    from carina.evaluation import headline, report, results
+    from carina.evaluation.metrics import Labels, Metrics, measure, top_losses
+    from carina.evaluation.pictures import film_pictures, sample_rows
+    from carina.evaluation.predictions import Predictions
+    from carina.evaluation.sections import Evidence
+    from carina.evaluation.wording import counted, listed
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] not in ("jinja2", "matplotlib", "scipy", "sklearn"):
+        raise
+    raise MissingExtra("carina evaluate", "report") from error
+
+WORST, SAMPLES = 12, 6  # films shown: top losses in all, samples of each class
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What was found, and where it was written. ``metrics`` is the content of ``metrics.json``."""
+
+    out: Path
+    metrics: Mapping[str, Any]
+    headline: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """What a terminal shows: warnings first, then recall of disease, then the rest."""
+        return [*(f"warning: {each}" for each in self.warnings), *self.headline]
+
+
+def evaluate(
+    bundle: Bundle | str | os.PathLike[str],
+    catalogue: Catalogue | str | os.PathLike[str],
+    *,
+    split: str = "valid",
+    out: str | os.PathLike[str],
+    run: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    progress: Callable[[Progress], None] | None = None,
+) -> Evaluation:
+    """Score the films of ``split``, write ``metrics.json``, ``predictions.parquet`` and ``report.html``.
+
+    ``run`` names the run folder whose training curves are shown (default: the one the bundle lies
+    in). ``seed`` is that of the resampled intervals. Raises ``MissingExtra`` without the ``report``
+    extra, ``BundleError`` and ``CatalogueError`` for what cannot be opened, ``DataError`` when the
+    two do not fit together or no film can be scored, ``RunError`` for a damaged history and
+    ``OutputError`` when the results cannot be written.
+    """
+    bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+    catalogue = catalogue if isinstance(catalogue, Catalogue) else Catalogue.open(Path(catalogue))
+    folder = _usable_folder(Path(out), bundle)
+    history = read_history(bundle, Path(run) if run is not None else None)
+    films = catalogue.table(split)
+    labels = _labels(films, bundle, catalogue)
+    known = contamination(_identity(films), _identity(catalogue.table()), _trained_on(bundle))
+    scorer = Scorer(bundle)
+    cache = cached(catalogue, bundle.preparation)
+    predictions = _predictions(films, labels, scorer, cache, progress)
+    _tell(progress, "measure", 0)
+    metrics = _measured(predictions, seed)
+    warnings = _warnings(predictions, metrics, known, split)
+    content = results.content(bundle, catalogue, split, seed, predictions, metrics, known, warnings)
+    _tell(progress, "measure", 1)
+    page = report.render(_evidence(content, predictions, metrics, warnings, history, scorer, cache))
+    results.write(folder, predictions.table(), page, content)
+    _tell(progress, "report", 1)
+    return Evaluation(folder, content, headline.lines(metrics), warnings)
+
+
+def _usable_folder(out: Path, bundle: Bundle) -> Path:
+    if out.resolve().is_relative_to(bundle.root.resolve()):
+        raise OutputError(
+            f"{out}: lies in the bundle, which holds nothing but the model; name a folder outside it"
+        )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{out}: cannot be made ({error.strerror}); name another folder with --out"
+        ) from error
+    return out
+
+
+def _labels(films: pa.Table, bundle: Bundle, catalogue: Catalogue) -> Labels:
+    """The truth as indices into the bundle's classes, (N,)."""
+    names = films["class"].to_pylist()
+    strange = sorted(set(names).difference(bundle.classes))
+    if strange:
+        raise DataError(
+            f"{catalogue.root}: the class {strange[0]!r} is not one of the bundle's "
+            f"({', '.join(bundle.classes)}); compile it with a label map that gives the bundle's classes"
+        )
+    torn = sorted(name for name in set(names) if (name in bundle.healthy) != (name in catalogue.healthy))
+    if torn:
+        says = "healthy" if torn[0] in bundle.healthy else "diseased"
+        raise DataError(
+            f"{catalogue.root}: {torn[0]!r} is {says} for the bundle but not for the catalogue; "
+            "compile the catalogue again and name the same healthy classes"
+        )
+    index = {name: number for number, name in enumerate(bundle.classes)}
+    return np.array([index[name] for name in names], dtype=np.int64)
+
+
+def _identity(films: pa.Table) -> Identity:
+    return Identity(*(films[name].to_pylist() for name in ("sha256", "group", "patient")))
+
+
+def _trained_on(bundle: Bundle) -> frozenset[str]:
+    path = bundle.root / "training-images.txt"
+    return frozenset(path.read_text(encoding="ascii").split()) if path.is_file() else frozenset()
+
+
+def _predictions(
+    films: pa.Table, labels: Labels, scorer: Scorer, cache: PixelCache | None, progress: Tell | None
+) -> Predictions:
+    bundle = scorer.bundle
+    given = answers(scorer, films, cache, progress)
+    reasons = tuple(answer.reason if isinstance(answer, Refusal) else None for answer in given)
+    if all(reason is not None for reason in reasons):
+        raise DataError(
+            f"none of the {len(given)} films could be scored; the first: {films['path'][0]}: {reasons[0]}"
+        )
+    probabilities = np.full((len(given), len(bundle.classes)), np.nan)
+    for row, answer in enumerate(given):
+        if not isinstance(answer, Refusal):
+            probabilities[row] = answer
+    return Predictions(films, bundle.classes, bundle.healthy, labels, probabilities, reasons)
+
+
+def _measured(predictions: Predictions, seed: int) -> Metrics:
+    whole = predictions.scored
+    return measure(
+        predictions.probabilities[whole],
+        predictions.labels[whole],
+        np.array(predictions.column("patient"))[whole],
+        classes=predictions.classes,
+        healthy=[name for name in predictions.classes if name in predictions.healthy],
+        seed=seed,
+    )
+
+
+def _warnings(
+    predictions: Predictions, metrics: Metrics, known: Contamination, split: str
+) -> tuple[str, ...]:
+    """What must be known before a figure is read, gravest first."""
+    found = [contamination_warning(known, split)]
+    refused = [row for row, reason in enumerate(predictions.refused) if reason is not None]
+    if refused:
+        sick = int(predictions.sick[predictions.labels[refused]].sum())
+        found.append(
+            f"{counted(len(refused), 'film')} of {len(predictions.refused):,} could not be scored, "
+            f"{sick:,} of them diseased. They are in no figure; a person must read them. "
+            "The list is under “Films and sources”."
+        )
+    if predictions.sick.all():
+        found.append("The bundle names no healthy class, so recall of disease cannot be measured.")
+    area = metrics.disease_auc
+    if area.low is not None and area.low <= 0.5:
+        found.append(
+            "These scores do not tell diseased from healthy films better than guessing would (the interval "
+            "of the area under ROC reaches 0.5). Recall and specificity say nothing by themselves."
+        )
+    absent = [each.name for each in metrics.per_class if not each.films]
+    if absent:
+        found.append(
+            f"No film of {listed(absent)} is among these films: nothing is known about the recall there."
+        )
+    return tuple(each for each in found if each is not None)
+
+
+def _evidence(
+    content: Mapping[str, Any],
+    predictions: Predictions,
+    metrics: Metrics,
+    warnings: tuple[str, ...],
+    history: tuple[dict[str, Any], ...],
+    scorer: Scorer,
+    cache: PixelCache | None,
+) -> Evidence:
+    whole = predictions.scored
+    labels, split, bundle = predictions.labels[whole], content["split"], content["bundle"]
+    worst = whole[top_losses(predictions.probabilities[whole], labels, WORST)]
+    drawn = whole[sample_rows(labels, SAMPLES, content["seed"])]
+    sources = counted(len(set(predictions.column("source"))), "source")
+    films = f"{counted(metrics.films, 'film')} of {counted(metrics.patients, 'patient')} from {sources}"
+    advice = (
+        " (these films steered the training; quote the figures of the test split)" if split == "valid" else ""
+    )
+    return Evidence(
+        title=f"{bundle['name']}: what may be claimed",
+        lead=f"Split “{split}”: {films} · {content['created'][:10]}",
+        metrics=metrics,
+        predictions=predictions,
+        warnings=warnings,
+        facts=(
+            ("Bundle", f"{bundle['name']}, {bundle['path']}"),
+            ("bundle.json", f"sha256 {bundle['sha256']}"),
+            ("Catalogue", content["catalogue"]["path"]),
+            ("Catalogue’s content", f"sha256 {content['catalogue']['fingerprint']}"),
+            ("Split", f"{split}{advice}"),
+            ("Preparation", ", ".join(f"{key} {value}" for key, value in bundle["preparation"].items())),
+            ("Seed of the intervals", str(content["seed"])),
+            ("Carina", content["carina"]),
+            ("Made", content["created"]),
+        ),
+        history=history,
+        samples=film_pictures(predictions, drawn, scorer, cache),
+        worst=film_pictures(predictions, worst, scorer, cache),
+    )
+
+
+def _tell(progress: Tell | None, stage: str, done: int) -> None:
+    if progress is not None:
+        progress(Progress(stage, done, 1))

@@ -1,0 +1,98 @@
+"""The files of an evaluation: what ``metrics.json`` says, and how all of them are written.
+
+``metrics.json`` is written last, so that its presence means that the others are whole. What could not
+be measured is null there, with the reason beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import carina
+from carina.data.catalogue import Catalogue
+from carina.errors import OutputError
+from carina.evaluation.contamination import Contamination
+from carina.evaluation.metrics import Metrics
+from carina.evaluation.predictions import Predictions
+from carina.scoring.bundle import Bundle
+
+FORMAT = 1
+
+
+def content(
+    bundle: Bundle,
+    catalogue: Catalogue,
+    split: str,
+    seed: int,
+    predictions: Predictions,
+    metrics: Metrics,
+    known: Contamination,
+    warnings: tuple[str, ...],
+) -> dict[str, Any]:
+    """What ``metrics.json`` says."""
+    rows = zip(predictions.column("path"), predictions.labels, predictions.refused, strict=True)
+    refused = [
+        {"path": path, "class": bundle.classes[label], "reason": reason}
+        for path, label, reason in rows
+        if reason
+    ]
+    return {
+        "format": FORMAT,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "carina": carina.__version__,
+        "bundle": {
+            "path": str(bundle.root),
+            "name": bundle.manifest.name,
+            "sha256": hashlib.sha256((bundle.root / "bundle.json").read_bytes()).hexdigest(),
+            "preparation": bundle.preparation.to_dict(),
+        },
+        "catalogue": {"path": str(catalogue.root), "fingerprint": catalogue.fingerprint},
+        "split": split,
+        "seed": seed,
+        "warnings": list(warnings),
+        "contamination": {**asdict(known), "known": None if known.same_film is None else known.known},
+        "refused": refused,
+        "metrics": asdict(metrics),
+    }
+
+
+def write(folder: Path, table: pa.Table, page: str, content: Mapping[str, Any]) -> None:
+    """Replace all three files; from the first change to the last there is no ``metrics.json``."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    files = {
+        "predictions.parquet": sink.getvalue().to_pybytes(),
+        "report.html": page.encode(),
+        "metrics.json": text.encode(),
+    }
+    mark = f".{secrets.token_hex(6)}.partial"
+    try:
+        for name, data in files.items():
+            with (folder / (name + mark)).open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        (folder / "metrics.json").unlink(missing_ok=True)
+        for name in files:
+            (folder / (name + mark)).replace(folder / name)
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: cannot be written ({error.strerror}); free space or name another folder"
+        ) from error
+    finally:
+        for name in files:
+            with suppress(OSError):
+                (folder / (name + mark)).unlink(missing_ok=True)

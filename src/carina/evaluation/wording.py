@@ -1,0 +1,62 @@
+"""How figures are said: one wording for the page, the terminal and the files.
+
+Pure. A figure is never rounded into certainty: 99.96 % is said as 99.9 %, and only all of the films
+are 100 %.
+"""
+
+from __future__ import annotations
+
+from carina.evaluation.bootstrap import Area, Rate
+
+DASH = "–"
+
+
+def percent(value: float | None) -> str:
+    """``0.9423`` → ``94.2 %``; an unknown share is a dash."""
+    return DASH if value is None else f"{_rounded(value)} %"
+
+
+def area_value(area: Area) -> str:
+    """``0.965``; an unknown area is a dash."""
+    return DASH if area.value is None else _area(area.value)
+
+
+def interval(figure: Rate | Area) -> str:
+    """``91.0–96.5 %`` of a rate, ``0.910–0.965`` of an area; empty where there is none."""
+    if figure.low is None or figure.high is None:
+        return ""
+    if isinstance(figure, Area):
+        return f"{_area(figure.low)}{DASH}{_area(figure.high)}"
+    return f"{_rounded(figure.low)}{DASH}{_rounded(figure.high)} %"
+
+
+def with_interval(figure: Rate | Area) -> str:
+    """``94.2 % (95 % interval 91.0–96.5 %)``, or why there is no figure."""
+    if figure.value is None:
+        return f"not measured: {figure.why}"
+    value = area_value(figure) if isinstance(figure, Area) else percent(figure.value)
+    return f"{value} (95 % interval {interval(figure)})"
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 film``, ``1,024 films``, ``6 classes``."""
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{count:,} {noun if count == 1 else plural}"
+
+
+def listed(names: list[str] | tuple[str, ...]) -> str:
+    """``A``, ``A and B``, ``A, B and C``."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _rounded(value: float) -> str:
+    shown = 100 * value
+    if value < 1:
+        shown = min(shown, 99.9)
+    if value > 0:
+        shown = max(shown, 0.1)
+    return f"{shown:.1f}"
+
+
+def _area(value: float) -> str:
+    return f"{min(value, 0.999) if value < 1 else value:.3f}"

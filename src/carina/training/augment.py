@@ -1,0 +1,50 @@
+"""Change a batch of training films a little: turn, scale, shift, brighten, harden.
+
+Works on the device, a whole batch at a time. What happens to a film depends on the seed, the epoch
+and the film alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from carina.training import dice
+from carina.training.recipe import Augment
+
+
+def augment(
+    pixels: torch.Tensor, ids: NDArray[np.uint64], limits: Augment, *, seed: int, epoch: int
+) -> torch.Tensor:
+    """Changed copies of the films. (B, 1, S, S) float32 in [0, 255] → the same. What moves in is black."""
+    if limits.is_off:
+        return pixels
+    drawn = dice.augmentation(seed, epoch, ids, 7)  # (B, 7) in [0, 1)
+    sway = drawn * 2 - 1
+    if limits.rotate or limits.scale or limits.shift or limits.flip:
+        theta = torch.from_numpy(_affine(sway, drawn[:, 6] < 0.5, limits)).to(pixels.device)
+        grid = F.affine_grid(theta, list(pixels.shape), align_corners=False)
+        pixels = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    if limits.brightness or limits.contrast:
+        gain = 1 + limits.contrast * sway[:, 4]
+        lift = 127.5 * (1 - gain) + 255 * limits.brightness * sway[:, 5]
+        tone = np.stack([gain, lift]).astype(np.float32)[:, :, None, None, None]
+        gain_lift = torch.from_numpy(tone).to(pixels.device)  # (2, B, 1, 1, 1)
+        pixels = (pixels * gain_lift[0] + gain_lift[1]).clamp_(0, 255)
+    return pixels
+
+
+def _affine(sway: NDArray[np.float64], mirrored: NDArray[np.bool_], limits: Augment) -> NDArray[np.float32]:
+    """Where each output place takes its pixel from, in [-1, 1] coordinates. (B, 7) → (B, 2, 3)"""
+    angle = np.deg2rad(limits.rotate) * sway[:, 0]
+    zoom = 1 / (1 + limits.scale * sway[:, 1])
+    mirror = np.where(mirrored & limits.flip, -1.0, 1.0)
+    theta = np.empty((len(sway), 2, 3), np.float32)
+    theta[:, 0, 0] = mirror * zoom * np.cos(angle)
+    theta[:, 0, 1] = -mirror * zoom * np.sin(angle)
+    theta[:, 1, 0] = zoom * np.sin(angle)
+    theta[:, 1, 1] = zoom * np.cos(angle)
+    theta[:, :, 2] = 2 * limits.shift * sway[:, 2:4]
+    return theta

@@ -1,0 +1,98 @@
+"""Where training runs: devices, machines and precision through Lightning Fabric, quiet and deterministic."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+
+import torch
+from lightning.fabric import Fabric
+
+from carina.errors import RunError
+
+_NAMES = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+
+
+def fabric(*, devices: int = 1, nodes: int = 1, precision: str = "auto") -> Fabric:
+    """Fabric for the machine at hand, launched. ``precision``: auto, 32, bf16, 16 or Fabric's names.
+
+    Raises RunError when the machine has not got what was asked for.
+    """
+    many = devices > 1 or nodes > 1
+    try:
+        made = Fabric(
+            accelerator="auto",
+            strategy="ddp" if many else "auto",
+            devices=devices,
+            num_nodes=nodes,
+            precision=chosen_precision(precision),
+        )
+        if many:
+            made.launch()
+    except (RuntimeError, ValueError, ImportError) as error:
+        fault = " ".join(str(error).split())
+        raise RunError(
+            f"{devices} devices on {nodes} machines cannot be used: {fault}; try --devices 1"
+        ) from error
+    return made
+
+
+def chosen_precision(precision: str) -> str:
+    """Fabric's name of a precision; ``auto`` is bfloat16 where the hardware has it, else float32."""
+    if precision == "auto":
+        return "bf16-mixed" if _bf16_pays() else "32-true"
+    full = _NAMES.get(precision, precision)
+    if full not in _PRECISIONS:
+        raise RunError(f"precision {precision!r} is not known; choose auto, 32, bf16 or 16")
+    return full
+
+
+def _bf16_pays() -> bool:
+    """Ampere or later, or a processor with AVX512-BF16 or AMX; elsewhere bfloat16 is emulated and slower."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_capability()[0] >= 8
+    asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # names of torch 2.9 to 2.14
+    return any(getattr(torch.cpu, name, lambda: False)() for name in asked)
+
+
+@contextlib.contextmanager
+def deterministic() -> Iterator[None]:
+    """The same input gives the same bits, wherever torch knows a way; torch warns where it does not.
+
+    Torch's own settings and random state are put back afterwards.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    fill, benchmark = torch.utils.deterministic.fill_uninitialized_memory, torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = (
+        False  # costs time, and nothing here reads such memory
+    )
+    torch.backends.cudnn.benchmark = False
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.utils.deterministic.fill_uninitialized_memory = fill
+        torch.backends.cudnn.benchmark = benchmark
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without the lines Lightning logs about devices, seeds and advertisements of its own."""
+    loggers = [logging.getLogger(name) for name in ("lightning.fabric", "lightning.pytorch", "torch.onnx")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

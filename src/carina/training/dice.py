@@ -1,0 +1,43 @@
+"""Random numbers that are a function of what they are for, not of when they are drawn.
+
+The order of an epoch, the augmentation of a film and the dropout of a step each come from the
+recipe's seed and their own place (epoch, film, step). Nothing random is carried along, so a run that
+was killed and resumed, or whose work was shared out differently, draws what it would have drawn.
+
+SplitMix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_ORDER, _AUGMENT, _STEP = 1, 2, 3  # so that no two purposes share their numbers
+
+
+def order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    """The films 0 … count-1 in the order in which an epoch sees them. (count,)"""
+    return np.random.default_rng([seed, _ORDER, epoch]).permutation(count)
+
+
+def augmentation(seed: int, epoch: int, ids: NDArray[np.uint64], count: int) -> NDArray[np.float64]:
+    """``count`` numbers for each film, even in [0, 1). ids (B,) → (B, count)"""
+    state = _mix(ids ^ np.uint64(_seed(seed, _AUGMENT, epoch)))
+    steps = np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN  # wraps around, as it should
+    return (_mix(state[:, None] + steps) >> np.uint64(11)) * 2.0**-53
+
+
+def step_seed(seed: int, step: int, rank: int = 0) -> int:
+    """The seed of torch's generator for one optimiser step on one device."""
+    return _seed(seed, _STEP, step, rank)
+
+
+def _seed(*words: int) -> int:
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))

@@ -1,0 +1,132 @@
+"""From the trained network to the files of a bundle: ONNX, weights, card.
+
+The exported graph takes pixels as ``prepare`` gives them and answers with logits, embedding and class
+activation map. It is run beside the network on real films before anybody may have it.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save
+
+from carina.errors import ExportError
+from carina.training.network import Network, Outputs
+
+OPSET = 18
+OUTPUTS = ("logits", "embedding", "cam")
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """``onnx`` and ``weights`` are file contents; ``shapes`` of the outputs, with "N" for the batch.
+
+    ``apart`` is the largest difference in a logit between ONNX Runtime and torch on ``images`` films.
+    """
+
+    onnx: bytes
+    weights: bytes
+    shapes: dict[str, tuple[str | int, ...]]
+    apart: float
+    images: int
+
+
+def export(network: Network, films: NDArray[np.uint8], *, about: Mapping[str, str]) -> Exported:
+    """Export a network and hold the result against it on real films (n, S, S).
+
+    ``about`` is written into the graph and beside the weights. Raises ExportError when the network
+    cannot be exported or ONNX Runtime does not compute what torch does.
+    """
+    model = Outputs(copy.deepcopy(network).to("cpu", memory_format=torch.contiguous_format).float())
+    model.network.freeze(False)
+    model.eval().requires_grad_(False)
+    if not all(torch.isfinite(value).all() for value in model(torch.from_numpy(films[:1, None]))):
+        raise ExportError("the network answers with values that are no numbers; train again at a lower rate")
+    graph = _graph(model, films.shape[-1], about)
+    content = graph.SerializeToString(deterministic=True)
+    apart = compare(model, content, films)
+    weights = {name: tensor.contiguous() for name, tensor in model.network.state_dict().items()}
+    shapes = {
+        value.name: ("N", *(dim.dim_value for dim in value.type.tensor_type.shape.dim[1:]))
+        for value in graph.graph.output
+    }
+    written = save(
+        weights, metadata={"carina": json.dumps(dict(about))}
+    )  # one key: safetensors orders no keys
+    return Exported(content, written, shapes, apart, len(films))
+
+
+def _graph(model: Outputs, size: int, about: Mapping[str, str]) -> onnx.ModelProto:
+    """The network as one ONNX file, without the traces of the machine it was exported on."""
+    example = torch.zeros(2, 1, size, size, dtype=torch.uint8)
+    try:
+        program = torch.onnx.export(
+            model,
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["pixels"],
+            output_names=list(OUTPUTS),
+            dynamic_shapes=({0: torch.export.Dim("N")},),
+            external_data=False,
+            verbose=False,
+        )
+    except (torch.onnx.OnnxExporterError, RuntimeError) as error:
+        fault = str(error).strip().splitlines()[0]
+        raise ExportError(
+            f"the network cannot be written as ONNX ({fault}); choose another backbone"
+        ) from error
+    proto = program.model_proto
+    for holder in (proto, proto.graph, *proto.graph.node, *proto.graph.value_info, *proto.functions):
+        holder.ClearField("metadata_props")  # stack traces with the paths of this machine
+        holder.ClearField("doc_string")
+    onnx.helper.set_model_props(proto, dict(about))
+    return proto
+
+
+@torch.no_grad()
+def compare(model: Outputs, content: bytes, films: NDArray[np.uint8]) -> float:
+    """The largest difference in a logit between the network and its ONNX file, on films (n, S, S).
+
+    Raises ExportError where logits, embedding, map or probabilities are too far apart.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    apart = 0.0
+    for start in range(0, len(films), 16):
+        pixels = films[start : start + 16, None]
+        ours = [t.numpy() for t in model(torch.from_numpy(pixels))]
+        theirs = session.run(list(OUTPUTS), {"pixels": pixels})
+        if not all(np.isfinite(value).all() for value in ours):
+            raise ExportError(
+                "the network answers with values that are no numbers; train again at a lower rate"
+            )
+        for name, own, other in zip(OUTPUTS, ours, theirs, strict=True):
+            scale = max(1.0, float(np.abs(own).max()))  # float32 carries seven digits, not seven decimals
+            _check(name, float(np.abs(own - other).max()) / scale)
+        _check("a probability", float(np.abs(_softmax(ours[0]) - _softmax(theirs[0])).max()))
+        apart = max(apart, float(np.abs(ours[0] - theirs[0]).max()))
+    return apart
+
+
+def _check(what: str, apart: float) -> None:
+    if not apart <= TOLERANCE:
+        raise ExportError(
+            f"ONNX Runtime and torch differ by {apart:.1e} in {what}, more than {TOLERANCE:.0e}; nothing was "
+            "written: choose another backbone, or report this with the recipe"
+        )
+
+
+def _softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    odds = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
+    return odds / odds.sum(1, keepdims=True)

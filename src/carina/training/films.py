@@ -1,0 +1,54 @@
+"""The films of one split at one size, as the loop sees them: packed pixels, rows, labels.
+
+Knows nothing of catalogues or files: ``pixels`` is any (M, S, S) uint8 array, usually the packed
+cache's memory map, of which ``rows`` picks this split's films.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Films:
+    """``rows``, ``labels`` and ``ids`` are (n,). ``ids`` name the films for good: never an index."""
+
+    pixels: NDArray[np.uint8]  # (M, S, S)
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    ids: NDArray[np.uint64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def id_of(sha256: str) -> int:
+    """The number of a film: the first 64 bits of its content hash."""
+    return int(sha256[:16], 16)
+
+
+class Feed:
+    """Films on their way to a device. Where a GPU has the room, all of them wait there from the start."""
+
+    def __init__(self, films: Films, device: torch.device) -> None:
+        self.films, self.device = films, device
+        self._resident = self._move() if device.type == "cuda" else None
+
+    def batch(self, which: NDArray[np.int64]) -> torch.Tensor:
+        """The films at these places of the split. (B,) → (B, 1, S, S) float32 in [0, 255]"""
+        if self._resident is not None:
+            chosen = self._resident[torch.from_numpy(which).to(self.device, non_blocking=True)]
+        else:
+            chosen = torch.from_numpy(self.films.pixels[self.films.rows[which]]).to(self.device)
+        return chosen.unsqueeze(1).float()
+
+    def _move(self) -> torch.Tensor | None:
+        size = int(np.prod(self.films.pixels.shape[1:])) * len(self.films)
+        free, _ = torch.cuda.mem_get_info(self.device)
+        if size > free // 3:
+            return None
+        return torch.from_numpy(self.films.pixels[self.films.rows]).to(self.device)

@@ -1,0 +1,293 @@
+"""A recipe: what is trained, on what, in which stages. Read from TOML and checked key by key.
+
+Knows nothing of torch, catalogues or files other than the recipe's own. A recipe is a value: frozen,
+comparable, and printable as the plain data that stands in a run's folder and in a bundle's manifest.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from carina.errors import RecipeError
+
+Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataPart(_Part):
+    """``[data]``: which films, and how many at a time."""
+
+    batch: Annotated[int, Field(ge=2, le=65536)] = 64  # films per optimiser step, over all devices
+    fit: Literal["stretch", "letterbox", "center_crop"] = "letterbox"
+    classes: tuple[str, ...] | None = None  # None: all classes of the catalogue
+    workers: Annotated[int, Field(ge=1)] | None = None  # processes that decode films; None: one a core
+
+    @field_validator("classes")
+    @classmethod
+    def _two_classes(cls, classes: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if classes is not None and (len(classes) < 2 or len(set(classes)) < len(classes)):
+            raise ValueError("name at least two classes, each once")
+        return classes
+
+
+class ModelPart(_Part):
+    """``[model]``: a timm name, ``hf-hub:ORG/NAME`` or ``local-dir:PATH``."""
+
+    backbone: Annotated[str, Field(min_length=1)] = "resnet34"
+    pretrained: bool = True
+    drop_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0  # dropout between pooling and the head
+
+
+class Augment(_Part):
+    """``augment``: how far a training film may be changed, each drawn evenly from ± the limit.
+
+    Mild, because a film is taken upright, at a known distance, with the heart on the left.
+    """
+
+    rotate: Annotated[float, Field(ge=0, le=45)] = 5.0  # degrees
+    scale: Annotated[float, Field(ge=0, le=0.5)] = 0.08  # share of the size
+    shift: Annotated[float, Field(ge=0, le=0.5)] = 0.04  # share of the width and of the height
+    brightness: Annotated[float, Field(ge=0, le=1)] = 0.08  # share of the gray range
+    contrast: Annotated[float, Field(ge=0, lt=1)] = 0.15  # share of the distance from middle gray
+    flip: bool = False  # mirror half of the films: no, hearts are on the left
+
+    @property
+    def is_off(self) -> bool:
+        """Whether every film stays as it is."""
+        return not any((self.rotate, self.scale, self.shift, self.brightness, self.contrast, self.flip))
+
+
+_NO_AUGMENT = {"rotate": 0.0, "scale": 0.0, "shift": 0.0, "brightness": 0.0, "contrast": 0.0}
+
+
+class TrainPart(_Part):
+    """``[train]``: what holds for all stages."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    optimizer: Literal["adamw"] = "adamw"
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01  # fastai's default; none on norms and biases
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    class_weights: Literal["none", "balanced"] = "none"
+    precision: Precision = "auto"
+    augment: Augment = Augment()
+    checkpoint_minutes: Annotated[float, Field(ge=0)] = 5.0  # 0: after every step
+
+    @field_validator("augment", mode="before")
+    @classmethod
+    def _named_set(cls, value: Any) -> Any:
+        match value:
+            case "film":
+                return {}
+            case "none" | False:
+                return _NO_AUGMENT
+            case Mapping() | Augment():
+                return value
+        raise ValueError(
+            'say "film" for the mild set, "none", or a table such as { rotate = 5, shift = 0.04 }'
+        )
+
+
+class Stage(_Part):
+    """One ``[[stage]]``: a size, a frozen body or not, epochs under one one-cycle, a learning rate.
+
+    ``lr`` is one rate, or two: those of the first and the last layer group, with even ratios between
+    them. A frozen body has no first layers that learn, so a frozen stage uses the second of the two.
+    """
+
+    size: Annotated[int, Field(ge=16, le=2048)] = 224
+    frozen: bool = False
+    epochs: Annotated[int, Field(ge=1, le=10_000)]
+    lr: float | tuple[float, float]
+    batch: Annotated[int, Field(ge=2, le=65536)] | None = None  # instead of data.batch
+
+    @field_validator("lr", mode="before")
+    @classmethod
+    def _rate(cls, value: Any) -> Any:
+        rates = list(value) if isinstance(value, list | tuple) else [value]
+        numbers = all(
+            isinstance(r, int | float) and not isinstance(r, bool) and math.isfinite(r) for r in rates
+        )
+        if not numbers or len(rates) > 2 or not rates:
+            raise ValueError("give one rate (3e-3), or two: [first layers, last layers]")
+        if min(rates) <= 0:
+            raise ValueError("a learning rate is above 0")
+        if len(rates) == 2 and rates[0] > rates[1]:
+            raise ValueError("the first layers' rate comes first and is the smaller one; swap the two")
+        return (
+            tuple(map(float, rates))
+            if isinstance(value, list | tuple) and len(rates) == 2
+            else float(rates[0])
+        )
+
+    @property
+    def rates(self) -> tuple[float, float]:
+        """The rates of the first and of the last layer group."""
+        first, last = self.lr if isinstance(self.lr, tuple) else (self.lr, self.lr)
+        return (last, last) if self.frozen else (first, last)
+
+
+class Recipe(_Part):
+    """Everything that decides the weights, but for the films."""
+
+    name: str = ""
+    data: DataPart = DataPart()
+    model: ModelPart = ModelPart()
+    train: TrainPart = TrainPart()
+    stage: tuple[Stage, ...]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _stages_are_a_list(cls, keys: Any) -> Any:
+        if isinstance(keys, Mapping) and isinstance(keys.get("stage"), Mapping):
+            raise ValueError("write each stage under [[stage]], with double brackets")
+        if isinstance(keys, Mapping) and not keys.get("stage"):
+            raise ValueError("no stage; add at least one [[stage]] with epochs and lr")
+        return keys
+
+    def batch(self, stage: int) -> int:
+        """Films per optimiser step in a stage (counted from 0)."""
+        return self.stage[stage].batch or self.data.batch
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, every default spelt out: what is written beside a run and into a bundle."""
+        return self.model_dump(mode="json")
+
+
+def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe; ``overrides`` are ``key=value`` with dotted keys (``stage.0.epochs=2``).
+
+    A bare name (``quick``) is a recipe that comes with Carina. Raises RecipeError, naming the file or the
+    override, the key, and what to write instead.
+    """
+    path = _found(Path(path))
+    try:
+        keys = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(
+            f"{path}: no such recipe; name a TOML file, or one that comes with Carina (quick, demo, resnet34)"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read ({error}); a recipe is a TOML file in UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path}: not valid TOML: {error}") from error
+    for override in overrides:
+        _override(keys, override)
+    keys.setdefault("name", path.stem)
+    return parse_recipe(keys, origin=str(path))
+
+
+def _found(path: Path) -> Path:
+    """The path itself, or the shipped recipe of this name: in the wheel, or in the checkout."""
+    if path.exists() or path.suffix or len(path.parts) != 1:
+        return path
+    package = Path(__file__).parent.parent
+    for folder in (package / "recipes", package.parent.parent / "recipes"):
+        if (folder / f"{path}.toml").is_file():
+            return folder / f"{path}.toml"
+    return path
+
+
+def overridden(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """A recipe with ``key=value`` changes. Raises RecipeError."""
+    keys = recipe.to_dict()
+    for override in overrides:
+        _override(keys, override)
+    return parse_recipe(keys, origin=recipe.name or "recipe") if overrides else recipe
+
+
+def parse_recipe(keys: Mapping[str, Any], *, origin: str = "recipe") -> Recipe:
+    """Check plain data as a recipe; ``origin`` is how messages call it. Raises RecipeError."""
+    try:
+        return Recipe.model_validate(keys)
+    except ValidationError as error:
+        faults = error.errors(include_url=False)
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise RecipeError(f"{origin}: {_sentence(faults[0])}{more}") from None
+
+
+def _override(keys: dict[str, Any], override: str) -> None:
+    """Write one ``key=value`` into the recipe's keys, in place."""
+    dotted, equals, text = override.partition("=")
+    steps = [step.strip() for step in dotted.split(".")]
+    if not equals or not all(steps):
+        raise RecipeError(f"--set {override}: write it as key=value, for example stage.0.epochs=2")
+    *parents, last = steps
+    place: Any = keys
+    for step in parents:
+        if isinstance(place, list):
+            place = place[_index(place, step, override)]
+        else:
+            place = place.setdefault(step, {})
+        if not isinstance(place, dict | list):
+            raise RecipeError(f"--set {override}: {step} is a single value and has no keys of its own")
+    if isinstance(place, list):
+        place[_index(place, last, override)] = _value(text.strip())
+    else:
+        place[last] = _value(text.strip())
+
+
+def _index(stages: list[Any], step: str, override: str) -> int:
+    if not step.isdecimal() or int(step) >= len(stages):
+        raise RecipeError(
+            f"--set {override}: no item {step} in a list of {len(stages)}; count from 0, as in stage.0.epochs"
+        )
+    return int(step)
+
+
+def _value(text: str) -> Any:
+    """A value in TOML's writing; whatever is none is taken as a bare string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+_PARTS: dict[str, type[BaseModel]] = {
+    "data": DataPart,
+    "model": ModelPart,
+    "train": TrainPart,
+    "stage": Stage,
+}
+
+
+def _sentence(fault: Mapping[str, Any]) -> str:
+    """One of pydantic's faults in words: where, what, and what to write."""
+    steps = [step for step in fault["loc"] if step not in ("float", "tuple[float,float]")]
+    where, keys = _place(steps)
+    wrong = fault["type"]
+    if wrong == "extra_forbidden":
+        near = difflib.get_close_matches(str(steps[-1]), keys, n=1)
+        cure = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(keys))}"
+        return f"{where}unknown key {str(steps[-1])!r}; {cure}"
+    if wrong == "missing":
+        return f"{where}missing key {str(steps[-1])!r}; add it"
+    text = str(fault["msg"]).removeprefix("Value error, ")
+    text = text[:1].lower() + text[1:]
+    if not steps:
+        return text
+    given = "" if isinstance(fault["input"], Mapping) else f" (given: {fault['input']!r})"
+    return f"{where}{steps[-1]}: {text}{given}"
+
+
+def _place(steps: Sequence[Any]) -> tuple[str, list[str]]:
+    """How to call the table a key stands in, and the keys that may stand there."""
+    if len(steps) < 2:
+        return "", list(Recipe.model_fields)
+    part, *inner = steps[:-1]
+    fields = list(_PARTS[part].model_fields) if part in _PARTS else []
+    if part == "stage" and inner and isinstance(inner[0], int):
+        return f"stage {inner[0] + 1}: ", fields
+    if inner == ["augment"]:
+        fields = list(Augment.model_fields)
+    return ".".join(["[" + str(part) + "]", *map(str, inner)]) + ": ", fields

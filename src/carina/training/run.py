@@ -1,0 +1,152 @@
+"""The run folder: what a training writes, and whose it is.
+
+    run.json         what the run is: catalogue, recipe, versions; written once
+    recipe.json      the recipe, every default spelt out
+    history.jsonl    one line an epoch; a view of what the newest checkpoint holds
+    checkpoints/     the newest two
+    bundle/          the model; its presence means that the run is complete
+
+Knows nothing of torch. One process at a time may train in a folder.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from carina.errors import OutputError, RunError
+from carina.training.checkpoint import write_whole
+from carina.training.recipe import Recipe
+
+FORMAT = 1
+_OURS = {"lock", "run.json", "run.json.tmp", "recipe.json", "recipe.json.tmp"}
+
+
+class Run:
+    """A run folder that this process holds the lock of."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the checkpoints lie."""
+        return self.root / "checkpoints"
+
+    @property
+    def bundle(self) -> Path:
+        """Where the model lies once the run is complete."""
+        return self.root / "bundle"
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether there is nothing left to do. The bundle is written last and in one piece."""
+        return (self.bundle / "bundle.json").is_file()
+
+    def write_history(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Replace history.jsonl."""
+        lines = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
+        write_whole(self.root / "history.jsonl", lines.encode())
+
+
+@contextmanager
+def opened(root: Path, recipe: Recipe, fingerprint: str, about: Mapping[str, Any]) -> Iterator[Run]:
+    """A new run, or the run of the same recipe and the same catalogue that lies there, locked.
+
+    ``fingerprint`` is the catalogue's; ``about`` is written into run.json beside it. Raises RunError
+    when another process trains there, or the folder holds something else.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with _locked(root):
+            if (root / "run.json").exists():
+                _check_same(root, recipe, fingerprint)
+            else:
+                _start(root, recipe, fingerprint, about)
+            yield Run(root)
+    except (FileExistsError, NotADirectoryError):
+        raise RunError(f"{root}: is a file; name a folder with --out") from None
+    except PermissionError as error:
+        raise OutputError(
+            f"{root}: may not be written ({error.strerror}); name another folder with --out"
+        ) from error
+
+
+@contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    strangers = sorted(path.name for path in root.iterdir() if path.name not in _OURS)
+    if strangers and not (root / "run.json").exists():
+        raise RunError(
+            f"{root}: holds {strangers[0]} and is no run of Carina's; name a new or an empty folder"
+        )
+    handle = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(
+                f"{root}: another process trains here; wait for it, or name another folder"
+            ) from None
+        yield
+    finally:
+        os.close(handle)
+
+
+def _start(root: Path, recipe: Recipe, fingerprint: str, about: Mapping[str, Any]) -> None:
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    identity = {
+        "format": FORMAT,
+        "catalogue": fingerprint,
+        "recipe": recipe.to_dict(),
+        "started": started,
+        **about,
+    }
+    write_whole(root / "recipe.json", _pretty(recipe.to_dict()))
+    write_whole(root / "run.json", _pretty(identity))
+
+
+def _check_same(root: Path, recipe: Recipe, fingerprint: str) -> None:
+    """Refuse to resume a run that began as something else, and say as what."""
+    try:
+        identity = json.loads((root / "run.json").read_bytes())
+        known, there = identity["catalogue"], identity["recipe"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{root}: run.json cannot be read ({error}); name another folder with --out"
+        ) from error
+    cure = "give what it began with to resume it, or name another folder with --out"
+    if known != fingerprint:
+        began, this = str(known)[:12], fingerprint[:12]
+        raise RunError(f"{root}: the run began on another catalogue ({began}…, this one is {this}…); {cure}")
+    differing = list(_differences(there, recipe.to_dict()))
+    if differing:
+        key, was, now = differing[0]
+        more = f" and {len(differing) - 1} more" if len(differing) > 1 else ""
+        raise RunError(f"{root}: the run began with {key} = {was!r}, this recipe has {now!r}{more}; {cure}")
+
+
+# What may change between a run and its resumption: it decides no weight.
+_FREE = {"name", "data.workers", "train.checkpoint_minutes"}
+
+
+def _differences(was: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    if key in _FREE:
+        return
+    if isinstance(was, Mapping) and isinstance(now, Mapping):
+        for name in sorted(set(was) | set(now)):
+            yield from _differences(was.get(name), now.get(name), f"{key}.{name}" if key else name)
+    elif isinstance(was, list) and isinstance(now, list) and len(was) == len(now):
+        for place, (old, new) in enumerate(zip(was, now, strict=True)):
+            yield from _differences(old, new, f"{key}.{place}")
+    elif was != now:
+        yield key, was, now
+
+
+def _pretty(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

@@ -1,0 +1,309 @@
+"""Train: a catalogue and a recipe in, a bundle out. The one function the rest of Carina calls.
+
+The work is in the other modules; here stands the order of it, and what is asked of the catalogue.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from numpy.typing import NDArray
+
+from carina.data.catalogue import Catalogue
+from carina.data.pixels import PixelCache
+from carina.errors import DataError, RecipeError
+from carina.images.prepare import Preparation
+from carina.records import Progress
+from carina.scoring.bundle import Bundle, write_bundle
+from carina.scoring.manifest import Data, Input, Manifest, Normalisation, Parity, training_images
+from carina.training import run as runs
+from carina.training.card import card
+from carina.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from carina.training.devices import deterministic, fabric, quiet
+from carina.training.export import OPSET, Exported, export
+from carina.training.films import Films, id_of
+from carina.training.loop import Loop, Split
+from carina.training.network import Network
+from carina.training.recipe import Recipe, load_recipe, overridden
+from carina.training.weights import build
+
+Tell = Callable[[Progress], None]
+PARITY_FILMS = 64
+_PACKAGES = ("carina", "torch", "timm", "lightning", "onnx", "onnxruntime", "numpy")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One split's films, as the catalogue lists them."""
+
+    sha256s: tuple[str, ...]
+    labels: NDArray[np.int64]  # (n,), into the run's classes
+    sources: tuple[str, ...]
+
+
+def train(
+    catalogue: str | os.PathLike[str] | Catalogue,
+    recipe: str | os.PathLike[str] | Recipe,
+    out: str | os.PathLike[str],
+    *,
+    overrides: Sequence[str] = (),
+    devices: int = 1,
+    nodes: int = 1,
+    precision: str = "auto",
+    progress: Tell | None = None,
+) -> Path:
+    """Train, export, and answer with the bundle's folder, ``out``/bundle.
+
+    ``out`` may be new, empty, or an interrupted run of the same recipe and catalogue, which goes on
+    where its newest checkpoint stands; a complete one is left as it is. ``overrides`` are
+    ``key=value`` (``stage.0.epochs=2``). Raises RecipeError, CatalogueError and other DataErrors,
+    WeightsError, RunError, ExportError, each with its cure.
+    """
+    tell = progress or (lambda event: None)
+    chosen = overridden(recipe, overrides) if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
+    films = catalogue if isinstance(catalogue, Catalogue) else Catalogue.open(Path(catalogue))
+    classes = _classes(films, chosen)
+    parts = {split: _part(films, split, classes) for split in ("train", "valid")}
+    with quiet(), deterministic():
+        device = fabric(devices=devices, nodes=nodes, precision=_precision(chosen, precision))
+        if not device.is_global_zero:
+            tell = _silent
+        about = {
+            "path": str(films.root),
+            "devices": device.world_size,
+            "precision": device.strategy.precision.precision,
+        }
+        with _run_folder(
+            device, Path(out), chosen, films.fingerprint, {**about, "versions": _versions()}
+        ) as run:
+            if run.is_complete:
+                Bundle.open(run.bundle)
+                tell(
+                    Progress(
+                        "note", 0, None, {"text": f"{run.root}: this run is complete; nothing was trained"}
+                    )
+                )
+                return run.bundle
+            job = _Job(films, chosen, classes, parts, device, run, tell)
+            return job.go()
+
+
+class _Job:
+    """The steps of one training, in order."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        recipe: Recipe,
+        classes: tuple[str, ...],
+        parts: Mapping[str, Part],
+        device: Fabric,
+        run: runs.Run,
+        tell: Tell,
+    ) -> None:
+        self.catalogue, self.recipe, self.classes, self.parts = catalogue, recipe, classes, parts
+        self.device, self.run, self.tell = device, run, tell
+        self.healthy = tuple(name for name in classes if name in catalogue.healthy)
+
+    def go(self) -> Path:
+        checkpoint = read_checkpoint(self.run.checkpoints)
+        network = self._network(checkpoint)
+        splits = {
+            size: self._split(size) for size in dict.fromkeys(stage.size for stage in self.recipe.stage)
+        }
+        if self.device.is_global_zero:
+            self.run.write_history(checkpoint.position.history if checkpoint else ())
+        loop = Loop(
+            network,
+            self.recipe,
+            splits,
+            classes=self.classes,
+            healthy=self.healthy,
+            fabric=self.device,
+            save=self._save,
+            tell=self.tell,
+        )
+        loop.fit(checkpoint)
+        if self.device.is_global_zero:
+            self._ship(network, splits[self.recipe.stage[-1].size], loop)
+        self.device.barrier()
+        return self.run.bundle
+
+    def _network(self, checkpoint: Checkpoint | None) -> Network:
+        """The network; its weights are fetched only where no checkpoint will replace them."""
+        first = self.recipe.stage[0]
+        fresh = self.recipe.model.pretrained and checkpoint is None
+        return build(
+            self.recipe.model,
+            len(self.classes),
+            size=first.size,
+            seed=self.recipe.train.seed,
+            pretrained=fresh,
+        )
+
+    def _preparation(self, size: int) -> Preparation:
+        return Preparation(size=size, fit=self.recipe.data.fit)
+
+    def _split(self, size: int) -> Split:
+        """The films at one size, decoded once for good. The first process builds the cache, all read it."""
+        with self.device.rank_zero_first():
+            cache = PixelCache.build(
+                self.catalogue, self._preparation(size), workers=self.recipe.data.workers, progress=self.tell
+            )
+        return Split(*(_films(cache, self.parts[split]) for split in ("train", "valid")))
+
+    def _save(self, checkpoint: Checkpoint) -> None:
+        self.run.write_history(checkpoint.position.history)
+        write_checkpoint(self.run.checkpoints, checkpoint)
+
+    def _ship(self, network: Network, split: Split, loop: Loop) -> None:
+        """Export, check, write the bundle."""
+        self.tell(Progress("export", 0, 1))
+        about = {
+            "classes": "\n".join(self.classes),
+            "backbone": self.recipe.model.backbone,
+            "use": "not a medical device",
+        }
+        exported = export(network, _real_films(split), about=about)
+        listed, fingerprint = training_images(self.parts["train"].sha256s)
+        manifest = self._manifest(network, exported, fingerprint, loop)
+        history = loop.position.history
+        files = {
+            "model.onnx": exported.onnx,
+            "weights.safetensors": exported.weights,
+            "card.md": card(manifest, history[-1]).encode(),
+            "training-images.txt": listed,
+            "history.jsonl": self.run.root / "history.jsonl",
+        }
+        write_bundle(self.run.bundle, manifest, files)
+        self.tell(Progress("export", 1, 1))
+
+    def _manifest(self, network: Network, exported: Exported, fingerprint: str, loop: Loop) -> Manifest:
+        size, last = self.recipe.stage[-1].size, loop.position.history[-1]
+        return Manifest(
+            name=self.recipe.name or "carina",
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            carina=_versions()["carina"],
+            classes=self.classes,
+            healthy=self.healthy,
+            preparation=self._preparation(size).to_dict(),
+            normalisation=Normalisation(mean=float(network.mean), std=float(network.std)),
+            input=Input(shape=("N", 1, size, size)),
+            outputs=exported.shapes,
+            opset=OPSET,
+            data=Data(
+                catalogue=self.catalogue.fingerprint,
+                fingerprint=fingerprint,
+                images=len(self.parts["train"].sha256s),
+                counts=self._counts(),
+            ),
+            recipe=self.recipe.to_dict(),
+            versions=_versions(),
+            parity=Parity(max_abs_diff=exported.apart, images=exported.images),
+            training={
+                "minutes": round(loop.position.seconds / 60, 2),
+                "epochs": len(loop.position.history),
+                "steps": loop.position.step,
+                "valid": {
+                    key: value
+                    for key, value in last.items()
+                    if key not in ("epoch", "seconds", "images_per_second")
+                },
+            },
+        )
+
+    def _counts(self) -> dict[str, dict[str, int]]:
+        """Training films by source and class."""
+        part, counts = self.parts["train"], {}
+        for source, label in zip(part.sources, part.labels, strict=True):
+            of = counts.setdefault(source, {})
+            of[self.classes[label]] = of.get(self.classes[label], 0) + 1
+        return counts
+
+
+def _classes(catalogue: Catalogue, recipe: Recipe) -> tuple[str, ...]:
+    wanted = recipe.data.classes or tuple(catalogue.classes)
+    unknown = [name for name in wanted if name not in catalogue.classes]
+    if unknown:
+        raise RecipeError(
+            f"[data]: classes: {unknown[0]!r} is not in the catalogue {catalogue.root}; "
+            f"it has {', '.join(catalogue.classes)}"
+        )
+    return wanted
+
+
+def _part(catalogue: Catalogue, split: str, classes: tuple[str, ...]) -> Part:
+    """A split's films of these classes. Raises DataError when a class has none."""
+    table = catalogue.table(split)
+    names = table.column("class").to_pylist()
+    place = {name: index for index, name in enumerate(classes)}
+    kept = [row for row, name in enumerate(names) if name in place]
+    labels = np.array([place[names[row]] for row in kept], np.int64)
+    empty = [name for name in classes if place[name] not in labels]
+    if empty:
+        raise DataError(
+            f"{catalogue.root}: no {split} film of {', '.join(empty)}; compile with more films or another "
+            "--seed, or leave the class out (data.classes in the recipe)"
+        )
+    sha256s, sources = table.column("sha256").to_pylist(), table.column("source").to_pylist()
+    return Part(tuple(sha256s[row] for row in kept), labels, tuple(sources[row] for row in kept))
+
+
+def _films(cache: PixelCache, part: Part) -> Films:
+    ids = np.array([id_of(sha256) for sha256 in part.sha256s], np.uint64)
+    return Films(cache.pixels, cache.rows(part.sha256s), part.labels, ids)
+
+
+def _real_films(split: Split) -> NDArray[np.uint8]:
+    """Films to hold the export against: spread over validation, topped up from training. (n, S, S)"""
+    picked = []
+    for films in (split.valid, split.train):
+        wanted = min(PARITY_FILMS - sum(map(len, picked)), len(films))
+        places = np.linspace(0, len(films) - 1, wanted).astype(np.int64)
+        picked.append(films.pixels[films.rows[places]])
+    return np.concatenate(picked)
+
+
+@contextlib.contextmanager
+def _run_folder(
+    device: Fabric, root: Path, recipe: Recipe, fingerprint: str, about: Mapping[str, Any]
+) -> Iterator[runs.Run]:
+    """The locked run folder in the first process; the others go after it."""
+    if not device.is_global_zero:
+        device.barrier()
+        yield runs.Run(root)
+        return
+    with runs.opened(root, recipe, fingerprint, about) as run:
+        device.barrier()
+        yield run
+
+
+def _precision(recipe: Recipe, asked: str) -> str:
+    return recipe.train.precision if asked == "auto" else asked
+
+
+def _silent(event: Progress) -> None:
+    """For every process but the first."""
+
+
+def _versions() -> dict[str, str]:
+    """What took part. ``carina`` is "source" when it runs from a checkout that is not installed."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "source"
+    found["torch"] = torch.__version__
+    return found

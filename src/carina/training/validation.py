@@ -1,0 +1,52 @@
+"""The figures of one epoch, from the logits of the validation films. Numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """``loss`` is the mean cross-entropy, neither smoothed nor weighted. None: there is no such film."""
+
+    loss: float
+    accuracy: float
+    recall: tuple[float | None, ...]  # of each class, in the order of the classes
+    recall_disease: float | None  # diseased films put into any diseased class
+    specificity: float | None  # healthy films put into any healthy class
+    auc_disease: float | None  # of 1 - P(healthy)
+
+
+def figures(logits: NDArray[np.floating], labels: NDArray[np.int64], healthy: Sequence[int]) -> Figures:
+    """logits (n, C), labels (n,); ``healthy`` are the indices of the healthy classes."""
+    logits = logits.astype(np.float64)
+    shifted = logits - logits.max(1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    told = logits.argmax(1)
+    well, told_well = np.isin(labels, healthy), np.isin(told, healthy)
+    p_disease = 1 - np.exp(log_p)[:, list(healthy)].sum(1)
+    return Figures(
+        loss=float(-log_p[np.arange(len(labels)), labels].mean()),
+        accuracy=float((told == labels).mean()),
+        recall=tuple(_share(told == c, labels == c) for c in range(logits.shape[1])),
+        recall_disease=_share(~told_well, ~well),
+        specificity=_share(told_well, well),
+        auc_disease=_auc(p_disease, ~well),
+    )
+
+
+def _share(right: NDArray[np.bool_], among: NDArray[np.bool_]) -> float | None:
+    return float(right[among].mean()) if among.any() else None
+
+
+def _auc(score: NDArray[np.float64], positive: NDArray[np.bool_]) -> float | None:
+    """Area under the ROC curve by ranks (Mann-Whitney), ties counted half."""
+    ill, well = np.sort(score[positive]), np.sort(score[~positive])
+    if not len(ill) or not len(well):
+        return None
+    below = np.searchsorted(well, ill, side="left") + np.searchsorted(well, ill, side="right")
+    return float(below.sum() / 2 / len(ill) / len(well))

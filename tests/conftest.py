@@ -1,0 +1,29 @@
+"""What tests of several rooms share: the modules beside this file, the hostile folder, the real films."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # so that `import films` and `import hostile` work
+
+import hostile
+
+
+@pytest.fixture(scope="session")
+def hostile_folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A folder of broken, hostile and foreign files; each name with ``scored`` or a refusal's code."""
+    folder = tmp_path_factory.mktemp("hostile")
+    return folder, hostile.build(folder)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The reduced public sets (``CARINA_REAL_DATA``); tests that ask for them are marked ``real``."""
+    folder = os.environ.get("CARINA_REAL_DATA")
+    if not folder:
+        pytest.skip("CARINA_REAL_DATA names no folder of real films")
+    return Path(folder)

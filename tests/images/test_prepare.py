@@ -1,0 +1,165 @@
+"""The square that a network sees, and the one resize behind it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import films
+from carina.errors import ImageError, TruncatedImage
+from carina.images.prepare import Preparation, load, prepare
+from carina.images.read import read
+from carina.images.resize import resize
+
+FITS = ("stretch", "letterbox", "center_crop")
+
+
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("shape", [(300, 200), (200, 300), (40, 64), (64, 64)])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_every_film_becomes_the_square_that_was_asked_for(
+    fit: str, shape: tuple[int, int], bits: int
+) -> None:
+    square = prepare(films.chest(*shape, bits=bits), Preparation(64, fit))  # type: ignore[arg-type]
+    assert square.shape == (64, 64)
+    assert square.dtype == np.uint8
+    assert np.ptp(square) > 80
+
+
+def test_letterbox_keeps_the_whole_film_between_black_bars() -> None:
+    square = prepare(np.full((200, 100), 180, np.uint8), Preparation(64, "letterbox"))
+    assert (square[:, :16] == 0).all()
+    assert (square[:, 48:] == 0).all()
+    assert (square[:, 16:48] == 180).all()
+
+
+def test_center_crop_takes_the_square_in_the_middle() -> None:
+    pixels = np.zeros((300, 100), np.uint8)
+    pixels[100:200] = 200
+    assert (prepare(pixels, Preparation(64, "center_crop"))[2:-2] == 200).all()
+
+
+def test_stretch_keeps_everything_and_distorts() -> None:
+    pixels = np.zeros((300, 100), np.uint8)
+    pixels[150:] = 200
+    square = prepare(pixels, Preparation(64, "stretch"))
+    assert (square[:30] == 0).all()
+    assert (square[34:] == 200).all()
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("size", [(64, 50), (300, 400)])
+def test_the_resize_is_that_of_exact_arithmetic(bits: int, size: tuple[int, int]) -> None:
+    pixels = films.chest(230, 190, bits=bits)
+    exact = Image.fromarray(pixels.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
+    assert np.abs(resize(pixels, *size).astype(float) - np.asarray(exact)).max() <= 1
+    assert resize(pixels, *size).dtype == pixels.dtype
+
+
+def test_the_resize_is_antialiased() -> None:
+    stripes = np.tile(np.array([0, 255], np.uint8), (256, 128))
+    assert np.ptp(resize(stripes, 32, 32)) < 10
+
+
+def test_sixteen_bits_are_rounded_once_at_the_end() -> None:
+    ramp = np.tile(np.arange(0, 65536, 256, dtype=np.uint16), (256, 1))
+    square = prepare(ramp, Preparation(256, "stretch"))
+    np.testing.assert_array_equal(square, (ramp.astype(int) + 128) // 257)
+
+
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("size", [32, 64, 224])
+@pytest.mark.parametrize("shape", [(1000, 1203), (1411, 900), (60, 50)])
+def test_scaled_decoding_differs_by_less_than_a_gray_level(
+    fit: str, size: int, shape: tuple[int, int]
+) -> None:
+    content = films.encode(films.chest(*shape), "JPEG", quality=90)
+    preparation = Preparation(size, fit)  # type: ignore[arg-type]
+    fast, facts = load(content, preparation)
+    exact = prepare(read(content).pixels, preparation)
+    assert np.abs(fast.astype(int) - exact).mean() < 1
+    assert facts == read(content).facts
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_scaled_decoding_turns_the_film_too(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = films.encode(films.chest(1001, 703), "JPEG", quality=90, exif=exif)
+    for fit in FITS:
+        fast, _ = load(content, Preparation(32, fit))  # type: ignore[arg-type]
+        exact = prepare(read(content).pixels, Preparation(32, fit))  # type: ignore[arg-type]
+        assert np.abs(fast.astype(int) - exact).mean() < 1
+
+
+def test_load_takes_every_format(tmp_path: Path) -> None:
+    for name, content in {
+        "film.png": films.encode(films.chest(), "PNG"),
+        "film.dcm": films.dicom(films.chest(bits=12), bits=12),
+        "film.jpg": films.encode(films.chest(), "JPEG"),
+    }.items():
+        (tmp_path / name).write_bytes(content)
+        square, facts = load(tmp_path / name, Preparation(64))
+        assert square.shape == (64, 64)
+        assert facts.name.endswith(name)
+
+
+def test_load_refuses_what_read_refuses(hostile_folder: tuple[Path, dict[str, str]]) -> None:
+    folder, expected = hostile_folder
+    for name in (name for name in expected if name.endswith(".jpg")):
+        outcome = "scored"
+        try:
+            load(folder / name, Preparation(32))
+        except ImageError as error:
+            outcome = error.code
+        assert outcome == expected[name], name
+
+
+@pytest.mark.parametrize("tail", [b"", b"\xff\xd9"])
+def test_a_cut_jpeg_is_refused_by_scaled_decoding(tail: bytes) -> None:
+    content = films.encode(films.chest(900, 800), "JPEG", quality=90)
+    start = films.scan_start(content)
+    for tenth in range(1, 11):
+        with pytest.raises(TruncatedImage):
+            load(content[: start + (len(content) - start - 3) * tenth // 10] + tail, Preparation(32))
+
+
+def test_a_preparation_survives_json() -> None:
+    preparation = Preparation(128, "stretch")
+    assert Preparation.from_dict(preparation.to_dict()) == preparation
+
+
+def test_the_fingerprint_tells_preparations_apart() -> None:
+    several = {Preparation(size, fit).fingerprint() for size in (64, 224) for fit in FITS}  # type: ignore[arg-type]
+    assert len(several) == 6
+    assert all(len(fingerprint) == 16 for fingerprint in several)
+    assert Preparation().fingerprint() == Preparation(224, "letterbox").fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"size": 224, "colour": True}, "unknown key 'colour'; this version knows size, fit"),
+        ({"size": 0}, "size is 0; give a whole number from 8 to 4096"),
+        ({"fit": "crop"}, "fit is 'crop'; give one of stretch, letterbox, center_crop"),
+    ],
+)
+def test_a_wrong_preparation_names_the_key(values: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Preparation.from_dict(values)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("size", [64, 224])
+def test_scaled_decoding_of_real_films_differs_by_less_than_half_a_gray_level(
+    real_data: Path, size: int
+) -> None:
+    paths = sorted((real_data / "chest_xray_originals").rglob("*.jpeg"))[::4]
+    assert paths
+    for path in paths:
+        fast, _ = load(path, Preparation(size))
+        exact = prepare(read(path).pixels, Preparation(size))
+        assert np.abs(fast.astype(int) - exact).mean() < 0.5, path

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from carina.training.augment import augment
+from carina.training.recipe import Augment
+
+NONE = {"rotate": 0, "scale": 0, "shift": 0, "brightness": 0, "contrast": 0}
+
+
+def films(count: int = 4, size: int = 64) -> torch.Tensor:
+    """A bright disc to the right of the middle, on gray. (N, 1, S, S) float32"""
+    y, x = np.mgrid[:size, :size]
+    disc = np.hypot(y - size * 0.5, x - size * 0.7) < size * 0.1
+    return (
+        torch.from_numpy(np.where(disc, 200.0, 100.0).astype(np.float32)).expand(count, 1, size, size).clone()
+    )
+
+
+def ids(count: int = 4) -> np.ndarray:
+    return np.arange(count).astype(np.uint64)
+
+
+def centre(film: torch.Tensor) -> tuple[float, float]:
+    """Of the bright disc, as shares of the height and the width."""
+    y, x = np.nonzero(film[0].numpy() > 150)
+    return y.mean() / film.shape[1], x.mean() / film.shape[2]
+
+
+def test_no_augmentation_leaves_every_bit() -> None:
+    pixels = films()
+    assert torch.equal(augment(pixels, ids(), Augment(**NONE), seed=0, epoch=0), pixels)
+
+
+def test_the_same_film_in_the_same_epoch_is_changed_the_same_way_in_any_batch() -> None:
+    together = augment(films(4), ids(4), Augment(), seed=0, epoch=2)
+    alone = augment(films(1), ids(4)[2:3], Augment(), seed=0, epoch=2)
+    assert torch.equal(together[2], alone[0])
+
+
+def test_another_epoch_changes_it_another_way() -> None:
+    one, two = (augment(films(1), ids(1), Augment(), seed=0, epoch=epoch) for epoch in (0, 1))
+    assert not torch.equal(one, two)
+
+
+def test_the_heart_stays_on_its_side_unless_flips_are_asked_for() -> None:
+    changed = augment(films(100), ids(100), Augment(), seed=0, epoch=0)
+    assert all(centre(film)[1] > 0.55 for film in changed)
+    flipped = augment(films(100), ids(100), Augment(**NONE | {"flip": True}), seed=0, epoch=0)
+    assert 30 < sum(centre(film)[1] < 0.45 for film in flipped) < 70
+
+
+@pytest.mark.parametrize(("limit", "value"), [("shift", 0.1), ("rotate", 10), ("scale", 0.2)])
+def test_the_disc_moves_no_further_than_the_limit(limit: str, value: float) -> None:
+    changed = augment(films(200), ids(200), Augment(**NONE | {limit: value}), seed=0, epoch=0)
+    moved = np.array([np.subtract(centre(film), (0.5, 0.7)) for film in changed])
+    most = {"shift": 0.1, "rotate": 0.2 * np.sin(np.deg2rad(10)), "scale": 0.2 * 0.25}[limit]
+    assert np.abs(moved).max() == pytest.approx(most, abs=0.015)
+
+
+def test_brightness_and_contrast_stay_within_their_limits_and_the_gray_range() -> None:
+    bright = augment(films(200), ids(200), Augment(**NONE | {"brightness": 0.1}), seed=0, epoch=0)
+    corner = bright[:, 0, 0, 0] - 100
+    assert 20 < corner.max() <= 25.5
+    assert -25.5 <= corner.min() < -20
+    hard = augment(
+        films(200), ids(200), Augment(**NONE | {"contrast": 0.5, "brightness": 1}), seed=0, epoch=0
+    )
+    assert hard.min() >= 0
+    assert hard.max() <= 255

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from carina.errors import RunError
+from carina.records import Progress
+from carina.training.checkpoint import Checkpoint
+from carina.training.films import Films
+from carina.training.loop import Split
+from carina.training.optimizer import adamw
+
+STAGES = (
+    {"size": 32, "epochs": 1, "lr": 1e-2, "frozen": True},
+    {"size": 32, "epochs": 2, "lr": [1e-3, 1e-2]},
+    {"size": 48, "epochs": 1, "lr": 3e-3, "batch": 20},
+)
+
+
+def kept(checkpoints: list[Checkpoint]) -> Any:
+    """A ``save`` that keeps copies: the loop goes on to change the tensors."""
+
+    def save(checkpoint: Checkpoint) -> None:
+        tensors = {name: tensor.clone() for name, tensor in checkpoint.tensors.items()}
+        checkpoints.append(Checkpoint(checkpoint.position, tensors, checkpoint.scaler))
+
+    return save
+
+
+def figures_of(loop: Any) -> list[dict[str, Any]]:
+    """The history without what the clock wrote."""
+    clock = ("seconds", "images_per_second")
+    return [{k: v for k, v in record.items() if k not in clock} for record in loop.position.history]
+
+
+def test_it_learns_films_that_can_be_told_apart(small: Any) -> None:
+    loop = small.train(small.recipe({"size": 32, "epochs": 8, "lr": 1e-2}))
+    last = loop.position.history[-1]
+    assert last["accuracy"] == 1
+    assert last["recall_disease"] == last["specificity"] == last["auc_disease"] == 1
+    assert last["train_loss"] < 0.2
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_vit"])
+def test_the_same_seed_gives_the_same_bits(small: Any, backbone: str) -> None:
+    recipe = small.recipe(*STAGES[1:], model={"backbone": backbone, "drop_rate": 0.3})
+    one, other = small.train(recipe), small.train(recipe)
+    assert small.same(one.network, other.network)
+    assert figures_of(one) == figures_of(other)
+
+
+def test_another_seed_gives_other_weights(small: Any) -> None:
+    one, other = (small.train(small.recipe(train={"seed": seed})) for seed in (0, 1))
+    assert not small.same(one.network, other.network)
+
+
+def test_resumed_at_any_step_it_ends_in_the_same_bits(small: Any) -> None:
+    parts = {"model": {"drop_rate": 0.3}, "train": {"checkpoint_minutes": 0}, "data": {"batch": 24}}
+    recipe = small.recipe(*STAGES, **parts)
+    checkpoints: list[Checkpoint] = []
+    whole = small.train(recipe, save=kept(checkpoints))
+    places = {(c.position.stage, c.position.epoch, c.position.batch) for c in checkpoints}
+    assert len(checkpoints) == len(places) == whole.plan.steps
+    for checkpoint in checkpoints:
+        torch.manual_seed(int(torch.randint(10**9, ()).item()))  # whatever state the new process is in
+        resumed = small.train(recipe, checkpoint=checkpoint)
+        assert small.same(resumed.network, whole.network), checkpoint.position
+        assert figures_of(resumed) == figures_of(whole)
+
+
+def test_a_vision_transformer_resumes_across_sizes(small: Any) -> None:
+    stages = [{"size": 32, "epochs": 1, "lr": 1e-3}, {"size": 48, "epochs": 2, "lr": 1e-3}]
+    recipe = small.recipe(*stages, model={"backbone": "test_vit"})
+    checkpoints: list[Checkpoint] = []
+    whole = small.train(recipe, save=kept(checkpoints))
+    for checkpoint in checkpoints:
+        assert small.same(small.train(recipe, checkpoint=checkpoint).network, whole.network)
+
+
+def test_checkpoints_come_by_the_clock_and_after_each_epoch(small: Any) -> None:
+    checkpoints: list[Checkpoint] = []
+    small.train(small.recipe(*STAGES, train={"checkpoint_minutes": 60}), save=kept(checkpoints))
+    assert [(c.position.batch, len(c.position.history)) for c in checkpoints] == [
+        (0, n) for n in (1, 2, 3, 4)
+    ]
+
+
+def test_a_frozen_stage_moves_the_head_alone(small: Any) -> None:
+    checkpoints: list[Checkpoint] = []
+    stages = [{"size": 32, "epochs": 2, "lr": 1e-2, "frozen": True}]
+    small.train(small.recipe(*stages), save=kept(checkpoints))
+    first, last = (c.tensors for c in checkpoints)
+    moved = {
+        name for name in first if name.startswith("network.") and not torch.equal(first[name], last[name])
+    }
+    assert moved == {"network.head.weight", "network.head.bias"}
+    assert {name for name in last if name.startswith("optimizer.body")} == set()
+
+
+def test_the_first_layers_move_less_than_the_last_under_two_rates(small: Any) -> None:
+    checkpoints: list[Checkpoint] = []
+    before = small.train(small.recipe({"size": 32, "epochs": 1, "lr": 1e-12})).network.state_dict()
+    small.train(small.recipe({"size": 32, "epochs": 1, "lr": [1e-6, 1e-2]}), save=kept(checkpoints))
+    after = checkpoints[-1].tensors
+    stem, head = (
+        float((after[f"network.{n}"] - before[n]).abs().max()) for n in ("body.conv1.0.weight", "head.weight")
+    )
+    assert stem < 1e-4 < 1e-2 < head
+
+
+def test_norms_and_biases_are_not_decayed(small: Any) -> None:
+    loop = small.train(small.recipe())
+    for group in adamw(loop.network, loop.recipe.stage[0], weight_decay=0.5).param_groups:
+        assert all((p.ndim > 1) == (group["weight_decay"] == 0.5) for p in group["params"])
+
+
+def test_no_film_is_left_out_and_no_batch_holds_a_single_one(small: Any) -> None:
+    recipe = small.recipe({"size": 32, "epochs": 1, "lr": 1e-3})
+    told: list[Progress] = []
+    splits = {32: small.split(32, train=33)}  # two batches of 16 and one left over
+    loop = small.train(recipe, splits=splits, tell=told.append)
+    assert loop.position.step == 3
+    assert np.isfinite(loop.position.history[0]["train_loss"])
+
+
+def test_every_epoch_is_told_with_the_figures_a_fastai_user_knows(small: Any) -> None:
+    told: list[Progress] = []
+    small.train(small.recipe(*STAGES), tell=told.append)
+    epochs = [event for event in told if event.stage == "epoch"]
+    assert [(event.done, event.total) for event in epochs] == [(n, 4) for n in (1, 2, 3, 4)]
+    assert {"epoch", "train_loss", "valid_loss", "accuracy", "error_rate", "seconds"} <= set(epochs[0].detail)
+    assert [event.detail["epoch"] for event in epochs] == [0, 0, 1, 0]
+    assert epochs[0].detail["recall"].keys() == set(small.classes)
+
+
+def test_progress_ends_at_the_last_step_with_no_time_left(small: Any) -> None:
+    told: list[Progress] = []
+    small.train(small.recipe(*STAGES), tell=told.append)
+    steps = [event for event in told if event.stage == "train"]
+    assert steps[-1].done == steps[-1].total == 15
+    left = [event.detail["seconds_left"] for event in steps]
+    assert left[-1] < left[0]
+    assert all(math.isfinite(value) and value >= 0 for value in left)
+
+
+def test_stages_announce_themselves_in_words(small: Any) -> None:
+    told: list[Progress] = []
+    small.train(small.recipe(*STAGES), tell=told.append)
+    texts = [event.detail["text"] for event in told if event.stage == "stage"]
+    assert texts[0] == "stage 1 of 3: 32 px, frozen, 1 epoch, lr 0.01"
+    assert texts[1] == "stage 2 of 3: 32 px, unfrozen, 2 epochs, lr 0.001 … 0.01"
+
+
+def test_a_rate_that_is_far_too_high_ends_in_words_and_keeps_no_broken_checkpoint(small: Any) -> None:
+    checkpoints: list[Checkpoint] = []
+    recipe = small.recipe({"size": 32, "epochs": 3, "lr": 1e30}, train={"checkpoint_minutes": 0})
+    with pytest.raises(RunError, match=r"no longer a number in stage 1, epoch \d; lower stage\.0\.lr"):
+        small.train(recipe, save=kept(checkpoints))
+    assert all(math.isfinite(c.position.loss_sum) for c in checkpoints)
+
+
+def test_balanced_weights_help_a_rare_class(small: Any) -> None:
+    whole = small.films(60, 32)
+    rare = np.flatnonzero((whole.labels != 2) | (np.arange(60) < 6))  # 20, 20 and 2 films
+    train = Films(whole.pixels, whole.rows[rare], whole.labels[rare], whole.ids[rare])
+    splits = {32: Split(train, small.split(32).valid)}
+    weights = small.train(small.recipe(train={"class_weights": "balanced"}), splits=splits).weights
+    assert weights.tolist() == pytest.approx([42 / 60, 42 / 60, 42 / 6])
+    assert small.train(small.recipe(), splits=splits).weights.tolist() == [1, 1, 1]
+
+
+def test_label_smoothing_keeps_the_loss_up(small: Any) -> None:
+    stage = {"size": 32, "epochs": 8, "lr": 1e-2}
+    plain, smooth = (small.train(small.recipe(stage, train={"label_smoothing": s})) for s in (0.0, 0.2))
+    losses = [loop.position.history[-1]["train_loss"] for loop in (plain, smooth)]
+    assert losses[0] < 0.3 < losses[1]
+
+
+def test_bfloat16_trains_too_and_keeps_the_weights_in_float32(small: Any) -> None:
+    loop = small.train(small.recipe(train={"precision": "bf16-mixed"}))
+    assert np.isfinite(loop.position.history[-1]["valid_loss"])
+    assert loop.network.head.weight.dtype == torch.float32

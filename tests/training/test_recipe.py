@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from carina.errors import RecipeError
+from carina.training.recipe import Augment, load_recipe, overridden, parse_recipe
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+TWO_STAGES = """
+[model]
+backbone = "resnet34"
+[[stage]]
+size = 224
+frozen = true
+epochs = 4
+lr = 3e-3
+[[stage]]
+size = 224
+epochs = 2
+lr = [1e-5, 1e-4]
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    file = tmp_path / "mine.toml"
+    file.write_text(TWO_STAGES, encoding="utf-8")
+    return file
+
+
+def test_a_recipe_is_read_with_its_stages_in_order(path: Path) -> None:
+    recipe = load_recipe(path)
+    assert recipe.name == "mine"
+    assert [stage.frozen for stage in recipe.stage] == [True, False]
+    assert [stage.rates for stage in recipe.stage] == [(3e-3, 3e-3), (1e-5, 1e-4)]
+
+
+@pytest.mark.parametrize("shipped", sorted(RECIPES.glob("*.toml")), ids=lambda file: file.stem)
+def test_every_recipe_that_ships_is_valid(shipped: Path) -> None:
+    if "stage" in shipped.read_text(encoding="utf-8"):
+        assert load_recipe(shipped).stage
+
+
+@pytest.mark.parametrize(
+    ("override", "read"),
+    [
+        ("model.backbone=local-dir:weights/x", lambda r: r.model.backbone == "local-dir:weights/x"),
+        ('model.backbone="resnet18"', lambda r: r.model.backbone == "resnet18"),
+        ("model.pretrained=false", lambda r: r.model.pretrained is False),
+        ("stage.0.epochs=7", lambda r: [s.epochs for s in r.stage] == [7, 2]),
+        ("stage.1.lr=[1e-6, 1e-3]", lambda r: r.stage[1].lr == (1e-6, 1e-3)),
+        ("data.batch = 8", lambda r: [r.batch(0), r.batch(1)] == [8, 8]),
+        ("stage.1.batch=4", lambda r: [r.batch(0), r.batch(1)] == [64, 4]),
+        ("train.augment=none", lambda r: r.train.augment.is_off),
+        ("train.augment.rotate=10", lambda r: r.train.augment == Augment(rotate=10)),
+        ('data.classes=["Normal", "TB"]', lambda r: r.data.classes == ("Normal", "TB")),
+    ],
+)
+def test_any_key_can_be_set_from_outside(path: Path, override: str, read: object) -> None:
+    assert read(load_recipe(path, [override]))  # type: ignore[operator]
+    assert read(overridden(load_recipe(path), [override]))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("stage.1.epoch=3", "stage 2: unknown key 'epoch'; did you mean 'epochs'?"),
+        ("modle.backbone=x", "unknown key 'modle'; did you mean 'model'?"),
+        ("model.backbon=x", "[model]: unknown key 'backbon'; did you mean 'backbone'?"),
+        ("train.augment.rotation=3", "[train].augment: unknown key 'rotation'; did you mean 'rotate'?"),
+        ("train.zzz=3", "[train]: unknown key 'zzz'; known here: "),
+        ("model.drop_rate=2", "[model]: drop_rate: input should be less than 1 (given: 2)"),
+        (
+            "stage.0.lr=fast",
+            "stage 1: lr: give one rate (3e-3), or two: [first layers, last layers] (given: 'fast')",
+        ),
+        ("stage.0.lr=[1e-3, 1e-5]", "stage 1: lr: the first layers' rate comes first"),
+        ("stage.0.lr=-1", "stage 1: lr: a learning rate is above 0"),
+        ("stage.0.lr=nan", "stage 1: lr: give one rate"),
+        ("train.augment=strong", '[train]: augment: say "film" for the mild set'),
+        ("data.classes=['TB']", "[data]: classes: name at least two classes"),
+        ("stage.5.epochs=3", "--set stage.5.epochs=3: no item 5 in a list of 2; count from 0"),
+        ("stage.first.epochs=3", "no item first in a list of 2"),
+        ("model", "--set model: write it as key=value"),
+        ("model.backbone.name=x", "backbone is a single value"),
+    ],
+)
+def test_a_wrong_key_is_named_with_its_cure(path: Path, override: str, says: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        load_recipe(path, [override])
+    assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "no stage; add at least one [[stage]]"),
+        ("[stage]\nepochs = 1\nlr = 1e-3", "with double brackets"),
+        ("[[stage]]\nlr = 1e-3", "stage 1: missing key 'epochs'; add it"),
+        ("[model", "not valid TOML"),
+        ("[data]\nbatch = 1\n[[stage]]\nlr = 1e-3\nepochs = 0", "(and 1 more)"),
+    ],
+)
+def test_a_broken_file_is_named_with_its_cure(tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "broken.toml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(RecipeError) as error:
+        load_recipe(file)
+    assert str(error.value).startswith(str(file))
+    assert says in str(error.value)
+
+
+def test_a_missing_file_is_no_traceback(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="no such recipe"):
+        load_recipe(tmp_path / "nowhere.toml")
+
+
+def test_a_recipe_survives_the_way_through_its_own_plain_data(path: Path) -> None:
+    recipe = load_recipe(path)
+    assert parse_recipe(recipe.to_dict()) == recipe
+
+
+def test_a_frozen_stage_takes_the_last_of_two_rates() -> None:
+    recipe = parse_recipe({"stage": [{"epochs": 1, "frozen": True, "lr": [1e-5, 1e-3]}]})
+    assert recipe.stage[0].rates == (1e-3, 1e-3)

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from carina.data.catalogue import Catalogue
+from carina.errors import CacheError, DataError, RecipeError, RunError
+from carina.records import Progress
+from carina.scoring.bundle import Bundle
+from carina.scoring.scorer import Scorer
+from carina.training.train import train
+from tests.training.small import Small
+
+STAGES = ({"size": 32, "epochs": 2, "lr": 1e-2}, {"size": 48, "epochs": 5, "lr": 1e-2})
+RECIPE = Small().recipe(*STAGES, model={"drop_rate": 0.2}, data={"batch": 12})
+
+
+@pytest.fixture(scope="session")
+def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
+    return Small().catalogue(tmp_path_factory.mktemp("data"), {"train": 48, "valid": 18, "test": 9})
+
+
+@pytest.fixture(scope="session")
+def told() -> list[Progress]:
+    """What the run told on its way."""
+    return []
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory, catalogue: Catalogue, told: list[Progress]) -> Path:
+    """One run from nothing to the bundle."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    assert train(catalogue.root, RECIPE, out, progress=told.append) == out / "bundle"
+    return out
+
+
+def test_the_bundle_scores_films_it_has_not_seen(run: Path, catalogue: Catalogue) -> None:
+    films = catalogue.table("test")
+    scored = list(Scorer(run / "bundle").score(films.column("path").to_pylist()))
+    right = [
+        each.top_class == name for each, name in zip(scored, films.column("class").to_pylist(), strict=True)
+    ]
+    assert np.mean(right) > 0.8
+
+
+def test_the_bundle_says_what_it_was_made_from(run: Path, catalogue: Catalogue) -> None:
+    manifest = Bundle.open(run / "bundle").manifest
+    assert manifest.classes == catalogue.classes
+    assert manifest.healthy == ("Normal",)
+    assert manifest.preparation["size"] == 48
+    assert manifest.data.catalogue == catalogue.fingerprint
+    assert manifest.data.images == 48
+    assert manifest.data.counts["a"] == {"Normal": 8, "Band below": 8, "Band in the middle": 8}
+    assert manifest.recipe == RECIPE.to_dict()
+    assert manifest.parity.images == 64  # 18 of validation, topped up from training
+    assert manifest.parity.max_abs_diff < 1e-4
+    assert manifest.training["epochs"] == 7
+    listed = (run / "bundle" / "training-images.txt").read_text().split()
+    assert listed == sorted(catalogue.table("train").column("sha256").to_pylist())
+
+
+def test_the_card_says_that_it_is_no_medical_device_and_what_was_measured(run: Path) -> None:
+    card = (run / "bundle" / "card.md").read_text()
+    assert "not a medical device" in card
+    assert "| a | 8 | 8 | 8 |" in card
+    assert "recall of disease" in card
+
+
+def test_the_run_folder_holds_a_line_for_each_epoch(run: Path) -> None:
+    lines = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    assert [(line["stage"], line["epoch"], line["size"]) for line in lines] == [
+        *((0, epoch, 32) for epoch in range(2)),
+        *((1, epoch, 48) for epoch in range(5)),
+    ]
+    about = json.loads((run / "run.json").read_text())
+    assert about["versions"]["torch"] == torch.__version__
+
+
+def test_the_weights_in_the_bundle_are_those_of_the_last_checkpoint(run: Path) -> None:
+    newest = max((run / "checkpoints").glob("*.safetensors"))
+    kept, shipped = load_file(newest), load_file(run / "bundle" / "weights.safetensors")
+    assert all(torch.equal(kept[f"network.{name}"], tensor) for name, tensor in shipped.items())
+
+
+def test_the_whole_road_is_told(run: Path, told: list[Progress]) -> None:
+    assert [event.stage for event in told if event.stage in ("stage", "epoch")] == [
+        "stage",
+        *["epoch"] * 2,
+    ] + [
+        "stage",
+        *["epoch"] * 5,
+    ]
+    assert told[-1] == Progress("export", 1, 1)
+
+
+def test_a_complete_run_is_left_as_it_is(run: Path, catalogue: Catalogue) -> None:
+    before = {
+        path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.name != "lock"
+    }
+    heard: list[Progress] = []
+    assert train(catalogue, RECIPE, run, progress=heard.append) == run / "bundle"
+    assert "complete" in heard[-1].detail["text"]
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_a_run_stopped_between_two_epochs_goes_on_to_the_same_bits(
+    tmp_path: Path, run: Path, catalogue: Catalogue
+) -> None:
+    class Stopped(Exception):
+        pass
+
+    def stop_after(epochs: int) -> object:
+        def hear(event: Progress) -> None:
+            if event.stage == "epoch" and event.done == epochs:
+                raise Stopped
+
+        return hear
+
+    out = tmp_path / "run"
+    for epochs in (1, 2, 4, 7):
+        with pytest.raises(Stopped):
+            train(catalogue, RECIPE, out, progress=stop_after(epochs))
+        assert len((out / "history.jsonl").read_text().splitlines()) == epochs
+    train(catalogue, RECIPE, out)
+    one, other = (load_file(root / "bundle" / "weights.safetensors") for root in (run, out))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_run_is_not_resumed_with_another_recipe(run: Path, catalogue: Catalogue) -> None:
+    with pytest.raises(RunError, match=r"stage\.1\.epochs = 5, this recipe has 9"):
+        train(catalogue, RECIPE, run, overrides=["stage.1.epochs=9"])
+
+
+def test_a_recipe_file_and_its_overrides_are_taken(tmp_path: Path, catalogue: Catalogue) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("[[stage]]\nepochs = 1\nlr = 1e-3\n")
+    with pytest.raises(
+        RecipeError, match=r"'Flu' is not in the catalogue .* it has Normal, Band in the middle"
+    ):
+        train(catalogue, path, tmp_path / "run", overrides=['data.classes=["Normal", "Flu"]'])
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_class_without_validation_films_is_named(tmp_path: Path) -> None:
+    lacking = Small().catalogue(tmp_path, {"train": 9, "valid": 2})
+    with pytest.raises(DataError, match="no valid film of Band below; compile with more films"):
+        train(lacking, RECIPE, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_fewer_classes_can_be_asked_for(tmp_path: Path, catalogue: Catalogue) -> None:
+    class Enough(Exception):
+        pass
+
+    def hear(event: Progress) -> None:
+        if event.stage == "epoch":
+            assert event.detail["recall"].keys() == {"Band below", "Normal"}
+            raise Enough
+
+    overrides = ['data.classes=["Band below", "Normal"]']
+    with pytest.raises(Enough):
+        train(catalogue, RECIPE, tmp_path / "run", overrides=overrides, progress=hear)
+
+
+def test_a_film_that_is_gone_is_named_before_anything_is_trained(tmp_path: Path) -> None:
+    lacking = Small().catalogue(tmp_path, {"train": 9, "valid": 3})
+    gone = Path(lacking.table("train").column("path").to_pylist()[0])
+    gone.unlink()
+    with pytest.raises(CacheError, match=gone.name):
+        train(lacking, RECIPE, tmp_path / "run")
+
+
+KILLER = """
+import json, os, random, signal, sys, time
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from carina.scoring.bundle import Bundle
+from carina.training.recipe import parse_recipe
+from carina.training.train import train
+catalogue, recipe, out = sys.argv[1], parse_recipe(json.loads(sys.argv[2])), Path(sys.argv[3])
+kills, longest = map(float, sys.argv[4:])
+killed, dice = 0, random.Random(0)
+while True:
+    child = os.fork()
+    if not child:
+        train(catalogue, recipe, out)
+        os._exit(0)
+    if killed < kills:
+        time.sleep(dice.uniform(0, longest))
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    if os.WIFEXITED(status) and killed >= kills:
+        sys.exit(os.WEXITSTATUS(status))
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status):
+        sys.exit(f"could not be resumed after {killed} kills")
+    killed += 1
+    if (out / "bundle").exists():
+        Bundle.open(out / "bundle")
+"""
+
+
+def test_killed_at_twenty_random_moments_it_ends_in_the_same_bits(
+    tmp_path: Path, run: Path, catalogue: Catalogue
+) -> None:
+    recipe = RECIPE.to_dict()
+    recipe["train"]["checkpoint_minutes"] = 0
+    out = tmp_path / "run"
+    arguments = [str(catalogue.root), json.dumps(recipe), str(out), "20", "1.5"]
+    done = subprocess.run(
+        [sys.executable, "-c", KILLER, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    one, other = (load_file(root / "bundle" / "weights.safetensors") for root in (run, out))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert len((out / "history.jsonl").read_text().splitlines()) == 7
+    assert {path.name for path in out.iterdir()} == {path.name for path in run.iterdir()}
