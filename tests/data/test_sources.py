@@ -83,7 +83,9 @@ def bare_pair(root: Path) -> Path:
 
 def figure1(root: Path) -> Path:
     put(root, "images/COVID-00003a.jpg", "images/COVID-00003b.jpg", "images/COVID-00023.jpg")
-    header = "patientid,offset,sex,age,finding,survival,temperature,pO2 saturation,view,modality,artifacts/distortion,notes"
+    header = (
+        "patientid,offset,sex,age,finding,survival,temperature,pO2 saturation,view,modality,artifacts,notes"
+    )
     rows = "COVID-00003a,8,M,28,,,39.1,90,AP erect,X-ray,,39°\nCOVID-00003b,8,M,50+,COVID-19,,,,AP,X-ray,,\n"
     rows += "COVID-00023,,F,early 40s,No finding,,,,,X-ray,,\nCOVID-00099,,,,COVID-19,,,,PA,X-ray,,\n"
     return write(root, "metadata.csv", f"{header}\n{rows}", "latin-1")
@@ -95,13 +97,14 @@ def actualmed(root: Path) -> Path:
     header = (
         "patientid,offset,sex,age,finding,survival,temperature,pO2 saturation,view,modality,imagename,notes"
     )
-    rows = f"ANON196,,,,,,,,PA,X-ray,{name},Inconclusive\nANON24,,,,COVID-19,,,,AP,X-ray,CR.1.2.840.113564.1.2.png,"
+    rows = f"ANON196,,,,,,,,PA,X-ray,{name},Inconclusive\n"
+    rows += "ANON24,,,,COVID-19,,,,AP,X-ray,CR.1.2.840.113564.1.2.png,"
     return write(root, "metadata.csv", f"{header}\n{rows}\n")
 
 
 def covid_chestxray(root: Path) -> Path:
     put(root, "images/a.jpeg", "images/b-L.jpg", "images/ct.jpg", "images/extra.png", "volumes/x.nii.gz")
-    header = "patientid,offset,sex,age,finding,RT_PCR_positive,view,modality,folder,filename,doi,url,clinical_notes"
+    header = "patientid,offset,sex,age,finding,survival,view,modality,folder,filename,doi,url,clinical_notes"
     rows = '2,0,M,65,Pneumonia/Viral/COVID-19,Y,PA,X-ray,images,a.jpeg,,,"two\nlines, and more"\n'
     rows += "13,4,M,35,Pneumonia/Bacterial/Klebsiella,,L,X-ray,images,b-L.jpg,,,\n"
     rows += "17,9,M,54,Pneumonia/Viral/COVID-19,Y,Axial,CT,images,ct.jpg,,,\n"
@@ -129,7 +132,8 @@ def radiography_2020(root: Path) -> Path:
 def covid_cxnet(root: Path) -> Path:
     put(root, *(f"chest_xray_images/covid19/{name}.jpg" for name in ("001", "364", "481p-", "446p")))
     header = "\ufefffilename,patient_id,sex,age,view,label,pcr_test,survival,location"
-    rows = "364.jfif,12,male,67,AP,COVID-19,positive,,\n481p-.png,13,female,0.25,PA,COVID-19,negative,,\n900.jpg,1,,,,,,,\n"
+    rows = "364.jfif,12,male,67,AP,COVID-19,positive,,\n900.jpg,1,,,,,,,\n"
+    rows += "481p-.png,13,female,0.25,PA,COVID-19,negative,,\n"
     return write(root, "metadata.csv", header + "\n" + rows)
 
 
@@ -193,8 +197,9 @@ def rsna(root: Path) -> Path:
 
 
 CHEXPERT = (
-    "Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding,Enlarged Cardiomediastinum,Cardiomegaly,Lung Opacity,Lung Lesion,"
-    "Edema,Consolidation,Pneumonia,Atelectasis,Pneumothorax,Pleural Effusion,Pleural Other,Fracture,Support Devices\n"
+    "Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding,Enlarged Cardiomediastinum,Cardiomegaly,Lung Opacity,"
+    "Lung Lesion,Edema,Consolidation,Pneumonia,Atelectasis,Pneumothorax,Pleural Effusion,Pleural Other,"
+    "Fracture,Support Devices\n"
 )
 
 
@@ -204,7 +209,8 @@ def chexpert(root: Path) -> Path:
     lateral = f"{top}/valid/patient64541/study2/view2_lateral.jpg"
     put(root, *names, lateral)
     rows = f"{names[0]},Female,68,Frontal,AP,1.0,,,,,,,,,0.0,,,,1.0\n"
-    rows += f"{names[1]},Male,0,Frontal,PA,,,1.0,1.0,,-1.0,,,,,,,,\n{names[2]},Male,83,Frontal,AP,,,,,,,,-1.0,,,,,,\n"
+    rows += f"{names[1]},Male,0,Frontal,PA,,,1.0,1.0,,-1.0,,,,,,,,\n"
+    rows += f"{names[2]},Male,83,Frontal,AP,,,,,,,,-1.0,,,,,,\n"
     write(root, f"{top}/train.csv", CHEXPERT + rows)
     return write(
         root, f"{top}/valid.csv", CHEXPERT + f"{lateral},Male,73,Lateral,,0,0,1.0,0,0,0,0,0,0,0,0,0,0,0\n"
@@ -226,7 +232,8 @@ def three_classes_with_kermany_names(root: Path) -> Path:
 
 def csv_of_paths(root: Path) -> Path:
     put(root, "films/a/1.png", "films/b/1.png", "films/b/2.png")
-    text = "Image_Path;Class;Patient_ID;View;Age;Sex\nfilms/a/1.png;TB;7;PA;061Y;F\nfilms/b/1.png;Normal;8;LL;40;male\n"
+    text = "Image_Path;Class;Patient_ID;View;Age;Sex\nfilms/a/1.png;TB;7;PA;061Y;F\n"
+    text += "films/b/1.png;Normal;8;LL;40;male\n"
     return write(root, "labels.csv", text + "films/c/9.png;Normal;9;PA;33;M\n")
 
 
@@ -244,7 +251,8 @@ def dicom_by_path(root: Path) -> Path:
 
 def dicom_in_class_folders(root: Path) -> Path:
     dicom(root / "TB" / "1.2.3.4")
-    return root if dicom(root / "Normal" / "IM2.dcm") else root
+    dicom(root / "Normal" / "IM2.dcm")
+    return root
 
 
 @dataclass(frozen=True)
@@ -520,6 +528,28 @@ def test_a_table_is_read_by_its_column_names(tmp_path: Path) -> None:
         ("b", "Normal", "8", "LL", 40, "M"),
     ]
     assert [(item.path.name, item.code) for item in left_out] == [("9.png", "no_film"), ("2.png", "no_row")]
+
+
+def test_a_row_never_gets_a_film_of_the_same_name_from_another_folder(tmp_path: Path) -> None:
+    put(tmp_path, "p2/IM0001.png", "here/a.png", "x/b.png", "y/b.png")
+    text = (
+        "path,label\np1/IM0001.png,TB\np2/IM0001.png,Normal\n/home/somebody/films/here/a.png,TB\nb.png,TB\n"
+    )
+    write(tmp_path, "labels.csv", text)
+    films, left_out = read(tmp_path, "table")
+    assert [(film.path.parent.name, film.label) for film in films] == [("p2", "Normal"), ("here", "TB")]
+    assert sorted(item.code for item in left_out) == ["no_film", "no_film", "no_row", "no_row"]
+
+
+def test_a_film_whose_rows_disagree_is_left_out_and_one_with_a_row_for_each_box_is_read_once(
+    tmp_path: Path,
+) -> None:
+    put(tmp_path, "1.png", "2.png")
+    write(tmp_path, "labels.csv", "path,label,x\n1.png,TB,5\n1.png,TB,9\n2.png,TB,1\n2.png,Normal,\n")
+    films, left_out = read(tmp_path, "table")
+    assert [(film.path.name, film.label) for film in films] == [("1.png", "TB")]
+    assert [(item.path.name, item.code) for item in left_out] == [("2.png", "contradiction")]
+    assert "Normal, TB" in left_out[0].reason
 
 
 def test_a_parquet_table_is_read_like_a_csv(tmp_path: Path) -> None:

@@ -10,8 +10,6 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from tests.bundles import tiny_bundle
-from tests.evaluation.worlds import CLASSES, write_catalogue, write_films
 
 from carina.data.catalogue import Catalogue
 from carina.data.pixels import PixelCache
@@ -19,6 +17,8 @@ from carina.errors import CatalogueError, DataError, OutputError, RunError
 from carina.evaluation.evaluate import Evaluation, evaluate
 from carina.records import Progress
 from carina.scoring.bundle import Bundle
+from tests.bundles import tiny_bundle
+from tests.evaluation.worlds import CLASSES, write_catalogue, write_films
 
 
 @pytest.fixture

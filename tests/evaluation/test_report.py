@@ -8,7 +8,6 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from tests.evaluation.worlds import predictions
 
 from carina.evaluation.headline import lines
 from carina.evaluation.metrics import measure
@@ -16,6 +15,7 @@ from carina.evaluation.pictures import FilmPicture, sample_rows
 from carina.evaluation.predictions import Predictions
 from carina.evaluation.report import NOTICE, render
 from carina.evaluation.sections import Evidence, training
+from tests.evaluation.worlds import predictions
 
 HISTORY = tuple(
     {"epoch": n, "train_loss": 1 / n, "valid_loss": None if n == 2 else 1.2 / n, "accuracy": 0.9,

@@ -62,7 +62,7 @@ def test_a_disease_has_a_mask_inside_the_lung_fields(class_name: str, finding: s
     made = film(class_name, finding, patient=patient)
     assert made.lesion.sum() > 20
     assert not (made.lesion & ~made.lungs).any()
-    assert 0.5 <= made.severity <= 1
+    assert 0.6 <= made.severity <= 1
 
 
 def test_a_normal_film_has_no_lesion() -> None:

@@ -95,7 +95,8 @@ class Catalogue:
             raise CatalogueError(
                 f"{root}: {TABLE} is not the file that was compiled; compile the catalogue again"
             )
-        films = pq.read_table(pa.BufferReader(raw))
+        # Arrow's threads, when still starting as a short program ends, abort it (1 in 50 on a busy machine)
+        films = pq.read_table(pa.BufferReader(raw), use_threads=False, pre_buffer=False)
         classes = tuple(manifest["classes"])
         foreign = sorted(set(films["class"].to_pylist()).difference(classes))
         if films.schema.names != SCHEMA.names or foreign or films.num_rows != manifest["images"]:

@@ -24,6 +24,7 @@ from carina.images.limits import AGAIN, MAX_SCANS
 
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 … SOF15
 _LOSSLESS = frozenset({0xC3, 0xC7, 0xCB, 0xCF})
+_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _BARE = frozenset({0x01, *range(0xD0, 0xD8)})  # markers without a length
 JPEG_LS = 0xF7
 _HARMLESS = ("bytes before marker 0xd9", "JFIF revision", "SOS parameters", "Adobe color transform")
@@ -78,7 +79,7 @@ def read_header(data: bytes, name: str) -> JpegHeader:
         at += length
     if frame is None:
         raise UnreadableImage(name, "the JPEG stream has no frame header", AGAIN)
-    if data.count(b"\xff\xda") > MAX_SCANS:
+    if frame[0] in _PROGRESSIVE and data.count(b"\xff\xda") > MAX_SCANS:
         raise UnsupportedImage(
             name, f"a JPEG of more than {MAX_SCANS} scans", "save it again as an ordinary JPEG"
         )

@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from carina.images.phantom.anatomy import make_patient, make_pose, project
+from carina.images.phantom.anatomy import project
+from carina.images.phantom.bend import Mesh
 from carina.images.phantom.canvas import Canvas
 from carina.images.phantom.exposure import Look, expose, frame, quantise
 from carina.images.phantom.lesions import FINDINGS, make_lesion
+from carina.images.phantom.patient import make_patient, make_pose
 from carina.records import Pixels
 
 Mask = NDArray[np.bool_]
@@ -54,7 +56,7 @@ def phantom(
 ) -> Phantom:
     """Make one frontal chest film of ``class_name``, ``size`` pixels on its longer side.
 
-    ``patient`` defaults to ``seed``; ``severity`` in (0, 1] to a draw from [0.5, 1] that a patient's
+    ``patient`` defaults to ``seed``; ``severity`` in (0, 1] to a draw from [0.6, 1] that a patient's
     films share but for a little; ``finding`` to one of the class's (``FINDINGS``). ``ValueError`` for
     an unknown class or finding, a severity outside (0, 1], a negative seed or a size below 32.
     """
@@ -65,7 +67,7 @@ def phantom(
     position, exposure = _rng(number, 3, seed), _rng(number, 4, seed)
     person = make_patient(number, anatomy)
     pose = make_pose(position, look.ap_share)
-    drawn, jitter = place.uniform(0.53, 0.97), position.uniform(-0.03, 0.03)
+    drawn, jitter = place.uniform(0.63, 0.97), position.uniform(-0.03, 0.03)
     choice = FINDINGS[class_name][place.integers(len(FINDINGS[class_name]))]
     finding = finding or choice
     if finding == "none":
@@ -75,7 +77,8 @@ def phantom(
     canvas = _canvas(size, look, pose.zoom, pose.dx, pose.dy, pose.tilt)
     body = project(person, pose, canvas, anatomy)
     lesion = make_lesion(finding, body, severity, place)
-    attenuation = body.attenuation + body.vessels + lesion.attenuation
+    mesh = Mesh(canvas, (person.build, pose.posture))
+    attenuation = mesh.map(body.attenuation + body.vessels + lesion.attenuation)
     behind_lung = float(np.median(body.attenuation[::4, ::4][body.lungs[::4, ::4]]))
     gray = frame(expose(attenuation, behind_lung, look, exposure), look, exposure)
     width, height = _film_size(size, look.aspect * look.stretch)
@@ -84,8 +87,8 @@ def phantom(
         gray = np.asarray(Image.fromarray(gray).resize((width, height), method), dtype=np.float32).clip(0, 1)
     return Phantom(
         pixels=quantise(gray, look.bits),
-        lesion=_fit(lesion.mask, width, height),
-        lungs=_fit(body.lungs, width, height),
+        lesion=_fit(mesh.mask(lesion.mask), width, height),
+        lungs=_fit(mesh.mask(body.lungs), width, height),
         class_name=class_name,
         finding=finding,
         severity=severity,

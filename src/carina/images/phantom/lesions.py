@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carina import taxonomy
-from carina.images.phantom.anatomy import MU_AERATION, Body, half_width_at, heart_share
+from carina.images.phantom.anatomy import MU_AERATION, Body, heart_share
 from carina.images.phantom.canvas import Any2D, Array, Canvas, Sheet, chord, curve, ramp, soften
+from carina.images.phantom.thorax import dome_height, half_width_at
 
 Rng = np.random.Generator
 Mask = NDArray[np.bool_]
@@ -74,7 +75,7 @@ def _consolidation(body: Body, severity: float, rng: Rng) -> Lesion:
         )
         hub = (3.0, 11.0)
     else:
-        base = body.patient.dome - body.pose.inspiration
+        base = dome_height(body.patient, body.pose, side)
         inside = ramp(y - base + 8.5 * reach - 0.25 * (u - 7) + ragged, 3.0)
         hub = (3.5, 13.5)
     inside = inside * (u > 0)
@@ -117,7 +118,7 @@ def _interstitial(body: Body, severity: float, rng: Rng) -> Lesion:
             sheet.ellipse(cx, cy, 0.46, 0.46, 1.0)
             sheet.ellipse(cx, cy, 0.2, 0.2, 0.0)
     lines = sheet.array(1) * ramp(body.air - 2, 6.0)
-    added = severity * (where * (0.38 + 0.46 * net) + 0.46 * lines)
+    added = severity * (where * (0.44 + 0.48 * net) + 0.48 * lines)
     return Lesion(added.astype(np.float32), (where > 0.35) & body.lungs)
 
 
@@ -185,7 +186,7 @@ def _nodules_and_streaks(sheet: Sheet, rng: Rng, side: int, cx: float, cy: float
 def _effusion(body: Body, severity: float, rng: Rng) -> Lesion:
     """Fluid at the base of one lung: white, without lung markings, climbing along the chest wall."""
     side = -1 if rng.random() < 0.5 else 1
-    low = body.patient.dome - body.pose.inspiration + (1.3 if side > 0 else 0.0) + 1.8
+    low = dome_height(body.patient, body.pose, side) + 1.8
     level = low - 8.5 * severity
     surface = level + 2.4 * (1 - np.exp(-np.clip(body.wall, 0, None) / 2.0)) - 1.4
     share = np.sqrt(ramp(body.y - surface, 2.6)) * (side * body.x > 0) * 0.97
@@ -195,15 +196,17 @@ def _effusion(body: Body, severity: float, rng: Rng) -> Lesion:
 
 
 def _nodule(body: Body, severity: float, rng: Rng) -> Lesion:
-    """One round spot of 8 to 30 mm."""
-    radius = 0.4 + 1.1 * severity
+    """One to three round spots of 8 to 30 mm."""
+    lobulated = 1 + 0.1 * body.canvas.noise(rng, 0.8)
+    added = np.zeros_like(body.air)
     side = -1 if rng.random() < 0.5 else 1
-    cx, cy = side * rng.uniform(5.2, 9.2), rng.uniform(6.5, 18.0)
-    d = ((body.x - cx) ** 2 + (body.y - cy) ** 2) / radius**2
-    lobulated = d * (1 + 0.1 * body.canvas.noise(rng, 0.8))
-    ball = chord(lobulated)
-    added = soften(2 * radius * 0.17 * ball * (0.75 + 0.6 * severity), 2)
-    return Lesion(added, (ball > 0) & body.lungs)
+    for number in range(1 + round(2 * severity)):
+        radius = (0.4 + 1.1 * math.sqrt(severity)) * (1.0 if number == 0 else rng.uniform(0.6, 1.0))
+        cx, cy = side * rng.uniform(5.2, 9.2), rng.uniform(6.5, 18.0)
+        ball = chord(((body.x - cx) ** 2 + (body.y - cy) ** 2) / radius**2 * lobulated)
+        added = np.maximum(added, 2 * radius * 0.24 * ball * (0.8 + 0.6 * severity))
+        side = side if rng.random() < 0.4 else -side
+    return Lesion(soften(added, 2), (added > 0) & body.lungs)
 
 
 def _cardiomegaly(body: Body, severity: float, rng: Rng) -> Lesion:
@@ -215,7 +218,7 @@ def _cardiomegaly(body: Body, severity: float, rng: Rng) -> Lesion:
 def _pneumothorax(body: Body, severity: float, rng: Rng) -> Lesion:
     """Air outside one lung: a fine line, nothing but black between it and the chest wall."""
     side = -1 if rng.random() < 0.5 else 1
-    top = body.y - 0.09 * (np.abs(body.x) - 5.4) ** 2
+    top = body.y - 0.09 * (np.abs(body.x) - body.patient.apex) ** 2
     from_wall = np.minimum(body.wall, 0.85 * top + 0.5)
     wide = (1.0 + 3.6 * severity) * np.clip(1.25 - body.y / 26.0, 0.3, 1.2)
     beyond = wide - from_wall
@@ -223,8 +226,8 @@ def _pneumothorax(body: Body, severity: float, rng: Rng) -> Lesion:
     line = np.exp(-((beyond / 0.14) ** 2)) * (side * body.x > 0) * (body.y < body.dome)
     collapsed = ramp(-beyond, 1.0) * (side * body.x > 0)
     air = ramp(body.air, 2.0)
-    added = outside * (-body.vessels - 0.034 * body.air - 0.16 * air) + 0.22 * line * air
-    added += 0.02 * severity * body.air * collapsed
+    added = outside * (-body.vessels - 0.045 * body.air - 0.16 * air) + 0.22 * line * air
+    added += 0.03 * severity * body.air * collapsed
     return Lesion(added.astype(np.float32), (outside > 0.5) & body.lungs)
 
 
