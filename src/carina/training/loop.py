@@ -65,6 +65,7 @@ class Loop:
         self.save, self.tell = save, tell
         some = splits[recipe.stage[0].size]
         self.plan = Plan.of(recipe, len(some.train), len(some.valid))
+        self._check_shares()
         self.weights = _class_weights(some.train.labels, len(self.classes), recipe.train.class_weights)
         self.position = Position()
         self.network.to(fabric.device, memory_format=torch.channels_last)
@@ -88,6 +89,18 @@ class Loop:
             self._leave()
         self.network.freeze(False)
         return self.network.eval()
+
+    def _check_shares(self) -> None:
+        """Raises RunError where a device would go without films."""
+        smallest = min(
+            len(self.splits[s.size].train) // b
+            for s, b in zip(self.recipe.stage, self.plan.batches, strict=True)
+        )
+        devices = self.fabric.world_size
+        if devices > 1 and smallest < 2 * devices:
+            raise RunError(
+                f"batches of {smallest} films are too small for {devices} devices; raise data.batch"
+            )
 
     def _enter(self, checkpoint: Checkpoint | None) -> None:
         """Make network, optimizer and films ready for the position's stage."""
@@ -204,7 +217,8 @@ class Loop:
     @torch.no_grad()
     def _logits(self) -> NDArray[np.float32]:
         """The logits of the validation films, the same on every device. (n, C)"""
-        self.model.eval()
+        self.network.eval()
+        self._share_statistics()
         count, fabric = len(self._valid.films), self.fabric
         size = max(64, self.recipe.batch(self.position.stage))
         logits = torch.zeros(count, len(self.classes), device=fabric.device)
@@ -212,8 +226,15 @@ class Loop:
             mine = chosen[fabric.global_rank :: fabric.world_size]
             if len(mine):
                 pixels = self._valid.batch(mine).contiguous(memory_format=torch.channels_last)
-                logits[torch.from_numpy(mine).to(fabric.device)] = self.model(pixels).float()
+                with fabric.autocast():
+                    logits[torch.from_numpy(mine).to(fabric.device)] = self.network(pixels).float()
         return fabric.all_reduce(logits, reduce_op="sum").cpu().numpy()
+
+    def _share_statistics(self) -> None:
+        """Give every device the first one's batch-norm statistics; each has seen its own films since."""
+        if self.fabric.world_size > 1:
+            for buffer in self.network.buffers():
+                buffer.copy_(self.fabric.broadcast(buffer))
 
     def _loss_sum(self) -> float:
         """The epoch's loss so far, over all devices. Raises RunError when it is no number."""
