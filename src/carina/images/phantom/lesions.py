@@ -187,7 +187,7 @@ def _effusion(body: Body, severity: float, rng: Rng) -> Lesion:
     """Fluid at the base of one lung: white, without lung markings, climbing along the chest wall."""
     side = -1 if rng.random() < 0.5 else 1
     low = dome_height(body.patient, body.pose, side) + 1.8
-    level = low - 1.5 - 8.5 * severity
+    level = low - 1.8 - 7.0 * severity
     surface = level + 2.4 * (1 - np.exp(-np.clip(body.wall, 0, None) / 2.0)) - 1.4
     share = np.sqrt(ramp(body.y - surface, 2.6)) * (side * body.x > 0) * 0.97
     lesion = _filled(body, share, 0.2)
