@@ -7,6 +7,7 @@ is our bug and keeps its traceback.
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -258,7 +259,7 @@ def demo(
 def _source(argument: str) -> Path | tuple[str, Path]:
     """``NAME=PATH`` or a bare ``PATH``; a path that exists as it stands is a path."""
     name, mark, path = argument.partition("=")
-    if not mark or Path(argument).exists() or not name.isidentifier():
+    if not mark or Path(argument).exists() or not re.fullmatch(r"[\w.-]+", name):
         return Path(argument).expanduser()
     return name, Path(path).expanduser()
 
