@@ -63,7 +63,7 @@ def main() -> None:
     films = known_films(Path(args.data))
     print(f"{len(films)} films of {', '.join(sorted({film.source for film in films}))}\n")
     pairs = found_pairs(films, args.sheet)
-    recall(films, args.films, args.seed, {frozenset((p.first, p.second)) for p in pairs})
+    recall(films, args.films, args.seed, group_ids(len(films), pairs))
     scale(np.stack([film.descriptor for film in films]), args.scale, args.seed)
 
 
@@ -180,7 +180,7 @@ CHANGES: dict[str, Callable[[Picture, Draw], Picture]] = {
 }
 
 
-def recall(films: Sequence[Known], count: int, seed: int, known: set[frozenset[int]]) -> None:
+def recall(films: Sequence[Known], count: int, seed: int, known: NDArray[np.int64]) -> None:
     """Print the share of changed copies that are found, for each change."""
     draw = np.random.default_rng(seed)
     chosen = np.sort(draw.choice(len(films), min(count, len(films)), replace=False))
@@ -210,14 +210,12 @@ def recall(films: Sequence[Known], count: int, seed: int, known: set[frozenset[i
     for name in names:
         n = max(1, totals[name])
         print(f"| {name} | {totals[name]} | {found[name] / n:.1%} | {by_hash[name] / n:.1%} |")
-    origin = [*range(len(films)), *chosen.tolist()]
-    true = {(p.first, p.second) for p in pairs}
-    wrong = [
-        pair
-        for pair in true
-        if origin[pair[0]] != origin[pair[1]] and frozenset((origin[pair[0]], origin[pair[1]])) not in known
-    ]
-    print(f"\npairs that join a copy to a film that is not its own nor a known copy of it: {len(wrong)}")
+    origin = np.array([*range(len(films)), *chosen])
+    wrong = [p for p in pairs if known[origin[p.first]] != known[origin[p.second]]]
+    print(f"\npairs with a copy that is not of the other film, nor of its known copies: {len(wrong)}")
+    for pair in wrong:
+        one, other = films[origin[pair.first]], films[origin[pair.second]]
+        print(f"  {pair.score:.3f} {one.source}/{one.path.name} – {other.source}/{other.path.name}")
     near = sum((a ^ b).bit_count() <= PHASH_BITS for a, b in itertools.combinations(hashes[:2000], 2))
     every = len(hashes[:2000]) * (len(hashes[:2000]) - 1) // 2
     print(f"the hash joins {near} of {every} pairs of different films ({near / every * 1e4:.1f} in 10,000)\n")
