@@ -237,7 +237,7 @@ def demo(
     out: Annotated[
         Path, typer.Option(help="Folder of the demonstration; an earlier one there is replaced.")
     ] = Path("demo"),
-    per_class: Annotated[int, typer.Option(min=12, help="Synthetic films of each class.")] = 100,
+    per_class: Annotated[int, typer.Option(min=12, help="Synthetic films of each class.")] = 150,
     open_report: Annotated[
         bool, typer.Option("--open/--no-open", help="Open the report in a browser, if there is one.")
     ] = True,
