@@ -40,7 +40,7 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("phantoms", "--out", films, "--per-class", 24, "--unseen", 6),
         ("compile", *hospitals, "--out", root / "catalogue"),
         ("train", root / "catalogue", "--recipe", root / "recipe.toml", "--out", root / "run"),
-        ("evaluate", root / "run/bundle", root / "catalogue", "--split", "test", "--out", root / "evaluation"),
+        ("evaluate", root / "run/bundle", root / "catalogue", "--split=test", "--out", root / "evaluation"),
     )  # fmt: skip
     for line in lines:
         done = carina(*line)
