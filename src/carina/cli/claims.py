@@ -1,0 +1,73 @@
+"""The verbs of what may be claimed: plan.
+
+They stand at the top level beside those of the road (``carina plan``, not ``carina claims plan``).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from carina.errors import ClaimError
+
+app = typer.Typer()
+
+
+@app.command()
+def plan(
+    sensitivity: Annotated[float, typer.Option(help="The sensitivity to be shown.")] = 0.99,
+    confidence: Annotated[float, typer.Option(help="One-sided confidence of the claim.")] = 0.95,
+    misses: Annotated[str, typer.Option(help="Misses to allow for, with commas between.")] = "0,1,2,5",
+    positives: Annotated[
+        int | None, typer.Option(help="Turn it round: what can so many positives show?")
+    ] = None,
+    expected: Annotated[
+        float | None, typer.Option(help="The sensitivity you believe in: how likely does a study pass?")
+    ] = None,
+    prevalence: Annotated[
+        float | None, typer.Option(help="Share of diseased people: how many must be examined?")
+    ] = None,
+) -> None:
+    """How many diseased patients a claim needs, or what so many can show (exact binomial)."""
+    from carina.evaluation import planner
+    from carina.evaluation.wording import at_least, exactly, percent
+    from carina.terminal import output, show, table
+
+    allowed = _whole_numbers(misses)
+    sure = f"at {exactly(confidence)} confidence"
+    if positives is not None:
+        output().print(f"What {positives:,} positives show {sure}:\n", markup=False)
+        show(
+            output(),
+            table(("misses", "sensitivity at least"), planner.showing(positives, confidence, allowed)),
+        )
+        if planner.best_claim(positives, confidence) < sensitivity:
+            output().print(f"\n{planner.shortfall(positives, sensitivity, confidence)}", markup=False)
+        return
+    rows = planner.plan(sensitivity, confidence, allowed, expected=expected, prevalence=prevalence)
+    head = ["misses", "positives needed", "then shown"]
+    if expected is not None:
+        head.append(f"chance to pass at a true {exactly(expected)}")
+    if prevalence is not None:
+        head.append(f"people to examine at {exactly(prevalence)}")
+    cells = [
+        (
+            row.misses,
+            row.positives,
+            at_least(row.limit),
+            *(() if row.chance is None else (percent(row.chance),)),
+            *(() if row.to_examine is None else (row.to_examine,)),
+        )
+        for row in rows
+    ]
+    output().print(f"To show a sensitivity of {exactly(sensitivity)} {sure}:\n", markup=False)
+    show(output(), table(head, cells))
+    output().print("\nA positive is one diseased patient, however many films there are.", markup=False)
+
+
+def _whole_numbers(text: str) -> list[int]:
+    try:
+        return [int(word) for word in text.split(",") if word.strip()]
+    except ValueError:
+        raise ClaimError(f"{text!r}: misses are whole numbers with commas between, such as 0,1,2,5") from None
