@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from scipy import stats
 
@@ -35,6 +36,7 @@ class Requirement:
     to_examine: int | None = None
 
 
+@lru_cache(maxsize=4096)
 def lower_limit(found: int, positives: int, confidence: float) -> float:
     """The one-sided Clopper-Pearson limit: at least this share is found, at ``confidence``.
 
@@ -56,6 +58,7 @@ def best_claim(positives: int, confidence: float) -> float:
     return lower_limit(positives, positives, confidence)
 
 
+@lru_cache(maxsize=4096)
 def allowed_misses(positives: int, sensitivity: float, confidence: float) -> int | None:
     """The most misses among ``positives`` that still show ``sensitivity``; None where not even 0 do.
 
