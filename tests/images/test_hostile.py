@@ -9,10 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 import films
 import hostile
+import pytest
+
 from carina.errors import ImageError
 from carina.images.read import read
 

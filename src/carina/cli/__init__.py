@@ -144,7 +144,7 @@ def train(
     ] = None,
     devices: Annotated[int, typer.Option(min=1, help="Devices on this machine.")] = 1,
     nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
-    precision: Annotated[str, typer.Option(help="auto, 32, bf16 or 16.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, 32-true, bf16-mixed or 16-mixed.")] = "auto",
 ) -> None:
     """Train a classifier by transfer learning and export it as a bundle."""
     from carina.terminal import bars, output

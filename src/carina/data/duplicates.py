@@ -61,7 +61,8 @@ def near_copies(
     filled = np.flatnonzero(pictures.any(axis=(1, 2)))
     if len(filled) < 2:
         return []
-    pictures = pictures[filled]
+    if len(filled) < len(pictures):
+        pictures = pictures[filled]
     best: dict[tuple[int, int], NearCopy] = {}
     with ThreadPoolExecutor(workers or cores()) as pool:
         pairs = _candidates(pictures, pool, progress)
@@ -102,8 +103,7 @@ def _candidates(pictures: Descriptors, pool: Executor, progress: Tell) -> dict[K
         pairs = np.stack(np.triu_indices(count, 1), axis=1)
         return {"copy": pairs, "flipped": pairs}
     projection = candidates.learned(pictures)
-    own = candidates.vectors(pictures, projection, pool)
-    mirrored = candidates.vectors(pictures[:, :, ::-1], projection, pool)
+    own, mirrored = candidates.vectors(pictures, projection, pool)
 
     def told(done: int) -> None:
         if progress:
