@@ -1,10 +1,11 @@
-"""The verbs of what may be claimed: plan.
+"""The verbs of what may be claimed: plan, calibrate.
 
 They stand at the top level beside those of the road (``carina plan``, not ``carina claims plan``).
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -64,6 +65,52 @@ def plan(
     output().print(f"To show a sensitivity of {exactly(sensitivity)} {sure}:\n", markup=False)
     show(output(), table(head, cells))
     output().print("\nA positive is one diseased patient, however many films there are.", markup=False)
+
+
+@app.command()
+def calibrate(
+    bundle: Annotated[Path, typer.Argument(help="Folder that `carina train` exported.")],
+    catalogue: Annotated[Path, typer.Argument(help="Folder that `carina compile` wrote.")],
+    out: Annotated[Path, typer.Option(help="Bundle to write: the same model with its operating points.")],
+    target_sensitivity: Annotated[
+        list[float] | None, typer.Option(help="To be shown, such as 0.95 (the default); may be repeated.")
+    ] = None,
+    confidence: Annotated[float, typer.Option(help="One-sided confidence of each promise.")] = 0.95,
+    per_class: Annotated[
+        bool, typer.Option("--per-class", help="Keep the target for every disease by itself.")
+    ] = False,
+    site: Annotated[
+        str, typer.Option(help="Whose films these are: a threshold does not travel.")
+    ] = "default",
+    split: Annotated[str, typer.Option(help="Side of the catalogue: valid or test.")] = "valid",
+) -> None:
+    """Choose thresholds whose sensitivity is shown, on films that are new to the model."""
+    from carina.evaluation.calibrate import calibrate as calibrate_bundle
+    from carina.evaluation.wording import exactly
+    from carina.terminal import bars, notes, output, show, table
+
+    with bars() as tell:
+        done = calibrate_bundle(
+            bundle, catalogue,
+            targets=target_sensitivity or [0.95], confidence=confidence, per_class=per_class,
+            site=site, split=split, out=out, progress=tell,
+        )  # fmt: skip
+    for warning in done.warnings:
+        notes().print(f"warning: {warning}", markup=False)
+    output().print(
+        f"Operating points for {done.name!r}, at {exactly(confidence)} confidence; a film is flagged when "
+        "p_disease ≥ threshold.\n",
+        markup=False,
+    )
+    show(output(), table(*done.table()))
+    for point in done.site.points:
+        output().print(
+            f"\nEach disease at the {exactly(point.target)} point, the worst first:\n", markup=False
+        )
+        show(output(), table(*done.classes(point)))
+    for reason in done.refused:
+        notes().print(f"\nrefused  {reason}", markup=False)
+    output().print(f"\nbundle      {done.bundle.root}", markup=False)
 
 
 def _whole_numbers(text: str) -> list[int]:
