@@ -1,4 +1,4 @@
-"""The verbs of what may be claimed: plan, calibrate.
+"""The verbs of what may be claimed: plan, calibrate, bayes.
 
 They stand at the top level beside those of the road (``carina plan``, not ``carina claims plan``).
 """
@@ -111,6 +111,44 @@ def calibrate(
     for reason in done.refused:
         notes().print(f"\nrefused  {reason}", markup=False)
     output().print(f"\nbundle      {done.bundle.root}", markup=False)
+
+
+@app.command()
+def bayes(
+    prevalence: Annotated[
+        str, typer.Option(help="Where the tests are used: 0.05, or counts such as 12/240.")
+    ],
+    tests: Annotated[str, typer.Option(help="The results in a row: +, --, +-+ …")],
+    sensitivity: Annotated[
+        list[str] | None, typer.Option(help="0.95, or counts: 95/100. Once for all tests, or one each.")
+    ] = None,
+    specificity: Annotated[list[str] | None, typer.Option(help="As the sensitivity.")] = None,
+    paired: Annotated[
+        Path | None, typer.Option(help="CSV of people who had both tests: columns truth, first, second.")
+    ] = None,
+    dependence: Annotated[
+        float | None, typer.Option(help="How far two tests err together: 0 not at all, 1 as far as can be.")
+    ] = None,
+    covariance: Annotated[
+        str | None, typer.Option(metavar="ILL,WELL", help="Conditional covariances, where they are known.")
+    ] = None,
+    same_film: Annotated[
+        bool, typer.Option("--same-film", help="The results are of one film by one model.")
+    ] = False,
+    chart: Annotated[Path | None, typer.Option(help="SVG file: the probability at every prevalence.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the draws behind credible intervals.")] = 0,
+) -> None:
+    """What a row of test results means for one patient, with the dependence between tests."""
+    from carina.evaluation.posteriors import answer
+    from carina.terminal import output, show, table
+
+    said = answer(
+        prevalence, tests, sensitivity or (), specificity or (), paired=paired, dependence=dependence,
+        covariance=covariance, same_film=same_film, chart=chart, seed=seed,
+    )  # fmt: skip
+    show(output(), table(*said.table))
+    for line in said.lines:
+        output().print(f"\n{line}", markup=False)
 
 
 def _whole_numbers(text: str) -> list[int]:

@@ -33,6 +33,13 @@ def at_most(value: float) -> str:
     return f"{math.ceil(1000 * value - 1e-9) / 10:.1f} %"
 
 
+def chance(value: float) -> str:
+    """A probability with its first digits at both ends: ``82.6 %``, ``0.015 %``, ``99.985 %``."""
+    rest = min(value, 1 - value)
+    digits = 1 if rest >= 0.01 or rest <= 0 else min(8, 1 - math.floor(math.log10(100 * rest)))
+    return f"{100 * value:.{digits}f} %"
+
+
 def exactly(value: float) -> str:
     """A share that somebody chose, in as many digits as they gave: ``0.995`` → ``99.5 %``."""
     return f"{100 * value:.10g} %"
