@@ -13,7 +13,9 @@ from typer.testing import CliRunner
 from carina.cli import app
 from carina.data.catalogue import Catalogue
 from carina.errors import BundleError, ClaimError, OutputError
+from carina.evaluation.bayes import share
 from carina.evaluation.calibrate import Calibration, calibrate
+from carina.evaluation.wording import percent
 from carina.scoring.bundle import Bundle
 from carina.scoring.operating import operating_point, sites
 from carina.scoring.scorer import Scorer
@@ -63,6 +65,21 @@ def test_the_threshold_finds_the_films_it_says_it_finds(done: Calibration, catal
     assert int((p_disease[ill] >= point.threshold).sum()) == point.sensitivity.found == 40
     assert int((p_disease[~ill] < point.threshold).sum()) == point.specificity.spared
     assert point.sensitivity.limit == pytest.approx(0.05 ** (1 / 40))
+
+
+def test_the_same_films_put_the_probabilities_right(done: Calibration) -> None:
+    corrected = sites(done.bundle)["north"].corrected
+    assert corrected is not None
+    assert corrected.prevalence == pytest.approx(2 / 3)
+    assert corrected.after.log_loss <= corrected.before.log_loss
+    assert "calibration error" in done.probabilities()[0]
+
+
+def test_predictive_values_are_those_of_the_stated_prevalence(done: Calibration) -> None:
+    head, rows = done.at_prevalence(share("0.05", "the prevalence"))
+    assert head[1].endswith("(PPV)")
+    spared = done.site.points[-1].specificity.value or 0
+    assert rows[-1][-1] == percent(0.95 * spared)  # all 40 diseased people are found
 
 
 def test_what_cannot_be_carried_is_said(done: Calibration) -> None:

@@ -83,12 +83,17 @@ def calibrate(
         str, typer.Option(help="Whose films these are: a threshold does not travel.")
     ] = "default",
     split: Annotated[str, typer.Option(help="Side of the catalogue: valid or test.")] = "valid",
+    prevalence: Annotated[
+        str | None, typer.Option(help="Share of diseased people where it will be used: 0.05, or 12/240.")
+    ] = None,
 ) -> None:
     """Choose thresholds whose sensitivity is shown, on films that are new to the model."""
+    from carina.evaluation.bayes import share
     from carina.evaluation.calibrate import calibrate as calibrate_bundle
     from carina.evaluation.wording import exactly
     from carina.terminal import bars, notes, output, show, table
 
+    local = share(prevalence, "the prevalence") if prevalence is not None else None
     with bars() as tell:
         done = calibrate_bundle(
             bundle, catalogue,
@@ -108,6 +113,11 @@ def calibrate(
             f"\nEach disease at the {exactly(point.target)} point, the worst first:\n", markup=False
         )
         show(output(), table(*done.classes(point)))
+    if local is not None:
+        output().print(f"\nWhere {local.text} of the people are diseased:\n", markup=False)
+        show(output(), table(*done.at_prevalence(local)))
+    for line in done.probabilities():
+        output().print(f"\n{line}", markup=False)
     for reason in done.refused:
         notes().print(f"\nrefused  {reason}", markup=False)
     output().print(f"\nbundle      {done.bundle.root}", markup=False)

@@ -21,18 +21,30 @@ from carina.evaluation.answers import cached
 from carina.records import Progress
 from carina.scoring.bundle import Bundle, write_bundle
 from carina.scoring.manifest import MODEL
-from carina.scoring.operating import DEFAULT_SITE, SECTION, OperatingPoint, Site, sites
+from carina.scoring.operating import DEFAULT_SITE, SECTION, Corrected, Fit, OperatingPoint, Site, sites
 from carina.scoring.scorer import Scorer
 
 try:
-    from carina.evaluation.people import people
+    from carina.evaluation.bayes import Estimate, Share, Test, predictive_values
+    from carina.evaluation.calibration import Reliability, correct
+    from carina.evaluation.people import people, persons_of
+    from carina.evaluation.predictions import Predictions
     from carina.evaluation.selection import ask, known_films, truth
     from carina.evaluation.thresholds import points
-    from carina.evaluation.wording import at_least, counted, exactly, percent
+    from carina.evaluation.wording import at_least, chance, counted, exactly, percent
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in ("scipy", "sklearn"):
         raise
     raise MissingExtra("carina calibrate", "report") from error
+
+
+_METHODS = {
+    "none": "nothing (no map was better)",
+    "temperature": "one temperature",
+    "vector": "a scale and a bias for each class",
+    "isotonic": "a rising curve",
+}
+ENOUGH = 20  # people on each side: with fewer, no map of probabilities is learnt
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +84,26 @@ class Calibration:
             for name, recall in point.classes.items()
         ]
 
+    def at_prevalence(self, prevalence: Share) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Columns and rows: what a flag and its absence mean where this share of people is diseased."""
+        head = ("target", "flagged and diseased (PPV)", "unflagged and well (NPV)", "people unflagged")
+        return head, [(exactly(point.target), *_values(point, prevalence)) for point in self.site.points]
+
+    def probabilities(self) -> tuple[str, ...]:
+        """What became of the probabilities, in words."""
+        corrected = self.site.corrected
+        if corrected is None:
+            few = f"fewer than {ENOUGH} diseased or healthy people"
+            return (f"Probabilities are left as they are: {few} to learn a correction from.",)
+        before, after = corrected.before, corrected.after
+        said = (
+            f"Probabilities, corrected by {_METHODS[corrected.map.method]}, on people it was not fitted on: "
+            f"calibration error {before.ece:.3f} → {after.ece:.3f} (chance alone stays below "
+            f"{after.ece_by_chance:.3f}), Brier score {before.brier:.3f} → {after.brier:.3f}, "
+            f"log loss {before.log_loss:.3f} → {after.log_loss:.3f}."
+        )
+        return (said,)
+
 
 def calibrate(
     bundle: Bundle | str | os.PathLike[str],
@@ -83,13 +115,15 @@ def calibrate(
     per_class: bool = False,
     site: str = DEFAULT_SITE,
     split: str = "valid",
+    seed: int = 0,
     progress: Callable[[Progress], None] | None = None,
 ) -> Calibration:
     """Choose thresholds on the films of ``split`` and write the bundle with them at ``out``.
 
     ``targets`` are sensitivities to be shown, each at ``confidence``; with ``per_class`` for every
     disease by itself. Points of other sites are kept, an older calibration of the same ``site`` is
-    replaced. Raises ``ClaimError`` where the films cannot carry any target or are not new to the
+    replaced. The same films give the correction of the probabilities; ``seed`` is that of its folds and
+    draws. Raises ``ClaimError`` where the films cannot carry any target or are not new to the
     model, ``BundleError``, ``CatalogueError`` and ``DataError`` for what cannot be opened or does not
     fit together, and ``OutputError`` when the bundle cannot be written.
     """
@@ -118,6 +152,7 @@ def calibrate(
         refused=len(predictions.refused) - len(predictions.scored),
         sources=tuple(sorted(set(predictions.column("source")))),
         points=found,
+        corrected=_corrected(predictions, seed),
     )
     written = _write(bundle, out, {**sites(bundle), site: shown})
     return Calibration(written, site, shown, refused, _warnings(shown, listed=known.same_film is not None))
@@ -174,6 +209,43 @@ def _warnings(site: Site, *, listed: bool) -> tuple[str, ...]:
             "about such a mixture, not about any one hospital."
         )
     return tuple(found)
+
+
+def _corrected(predictions: Predictions, seed: int) -> Corrected | None:
+    """The correction of the probabilities; None with too few people on a side."""
+    rows, who = predictions.scored, persons_of(predictions)
+    probabilities, labels = predictions.probabilities[rows], predictions.labels[rows]
+    ill = predictions.sick[labels]
+    if min(len(set(who[side].tolist())) for side in (ill, ~ill)) < ENOUGH:
+        return None
+    found = correct(probabilities, labels, who, predictions.sick, seed=seed)
+    return Corrected(
+        map=found.map, prevalence=float(ill.mean()), before=_fit(found.before), after=_fit(found.after)
+    )
+
+
+def _fit(found: Reliability) -> Fit:
+    return Fit(ece=found.ece, ece_by_chance=found.ece_by_chance, brier=found.brier, log_loss=found.log_loss)
+
+
+def _values(point: OperatingPoint, prevalence: Share) -> tuple[str, str, str]:
+    """PPV, NPV and the share of people unflagged at ``prevalence``, with what the counts leave open."""
+    found, spared = point.sensitivity, point.specificity
+    if found.value is None or spared.value is None:
+        return ("not measured",) * 3
+    test = Test(
+        Share("", found.value, found.found, found.people),
+        Share("", spared.value, spared.spared, spared.people),
+    )
+    values = predictive_values(test, prevalence)
+    unflagged = prevalence.value * (1 - found.value) + (1 - prevalence.value) * spared.value
+    return _estimate(values.positive), _estimate(values.negative), percent(unflagged)
+
+
+def _estimate(estimate: Estimate) -> str:
+    if estimate.low is None or estimate.high is None:
+        return chance(estimate.value)
+    return f"{chance(estimate.value)} ({chance(estimate.low)} to {chance(estimate.high)})"
 
 
 def _specificity(point: OperatingPoint) -> str:

@@ -44,11 +44,7 @@ def people(predictions: Predictions) -> People:
     """
     rows = predictions.scored
     p_disease = disease_probability(predictions.probabilities[rows], predictions.sick)
-    labels = predictions.labels[rows]
-    who = persons(
-        [predictions.column("patient")[row] for row in rows],
-        [predictions.column("group")[row] for row in rows],
-    )
+    labels, who = predictions.labels[rows], persons_of(predictions)
     ill = predictions.sick[labels]
     return People(
         ill=_lowest(p_disease[ill], who[ill]),
@@ -60,6 +56,13 @@ def people(predictions: Predictions) -> People:
         well=-_lowest(-p_disease[~ill], who[~ill]),
         films=p_disease,
     )
+
+
+def persons_of(predictions: Predictions) -> NDArray[np.int64]:
+    """The person each scored film shows, (M,)."""
+    patients, groups = predictions.column("patient"), predictions.column("group")
+    rows = predictions.scored.tolist()
+    return persons([patients[row] for row in rows], [groups[row] for row in rows])
 
 
 def persons(patients: Sequence[str], groups: Sequence[str]) -> NDArray[np.int64]:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from carina.errors import BundleError, ClaimError
 from carina.scoring.bundle import Bundle
 from carina.scoring.manifest import MODEL, first_fault
+from carina.scoring.probabilities import ProbabilityMap
 
 SECTION = "operating_points"
 DEFAULT_SITE = "default"
@@ -82,6 +83,24 @@ class OperatingPoint(_Part):
         return self.below / self.films if self.films else None
 
 
+class Fit(_Part):
+    """How well probabilities fit: calibration error, Brier score and log loss (see evaluation)."""
+
+    ece: float = Field(ge=0, allow_inf_nan=False)
+    ece_by_chance: float = Field(ge=0, allow_inf_nan=False)
+    brier: float = Field(ge=0, allow_inf_nan=False)
+    log_loss: float = Field(ge=0, allow_inf_nan=False)
+
+
+class Corrected(_Part):
+    """Probabilities that mean what they say on the films of the site, ``prevalence`` of them diseased."""
+
+    map: ProbabilityMap
+    prevalence: float = Field(gt=0, lt=1)
+    before: Fit
+    after: Fit  # on people the map was not fitted on
+
+
 class Site(_Part):
     """All operating points of one site, and the films they were chosen on."""
 
@@ -94,6 +113,7 @@ class Site(_Part):
     refused: int = Field(ge=0)  # films that could not be scored: in no figure
     sources: tuple[str, ...]
     points: tuple[OperatingPoint, ...] = Field(min_length=1)
+    corrected: Corrected | None = None  # None where there were too few people to learn it from
 
 
 def sites(bundle: Bundle) -> dict[str, Site]:
@@ -116,6 +136,8 @@ def sites(bundle: Bundle) -> dict[str, Site]:
                 f"{bundle.root}: the operating points of {name!r} were shown for another model; "
                 "calibrate this one"
             )
+        if site.corrected is not None:
+            _check_map(bundle, name, site.corrected.map)
         strange = sorted({each for point in site.points for each in point.classes} - set(bundle.classes))
         if strange:
             raise BundleError(
@@ -149,3 +171,11 @@ def operating_point(bundle: Bundle, site: str, target: float | None = None) -> O
         f"{bundle.root}: a sensitivity of {target:g} was not shown for {site!r} (shown: {shown}); "
         "choose one of these, or calibrate for it"
     )
+
+
+def _check_map(bundle: Bundle, site: str, map_: ProbabilityMap) -> None:
+    if map_.healthy != tuple(name in bundle.healthy for name in bundle.classes):
+        raise BundleError(
+            f"{bundle.root}: the probabilities of {site!r} were corrected for other classes; "
+            "calibrate it again"
+        )
