@@ -1,4 +1,4 @@
-"""The verbs of what may be claimed: plan, calibrate, bayes.
+"""The verbs of what may be claimed: plan, calibrate, bayes, simulate.
 
 They stand at the top level beside those of the road (``carina plan``, not ``carina claims plan``).
 """
@@ -158,6 +158,39 @@ def bayes(
     )  # fmt: skip
     show(output(), table(*said.table))
     for line in said.lines:
+        output().print(f"\n{line}", markup=False)
+
+
+@app.command()
+def simulate(
+    config: Annotated[Path, typer.Option(help="TOML file of the department; docs/examples has one.")],
+    model: Annotated[
+        Path | None, typer.Option(help="Calibrated bundle: its measured recalls and specificity are taken.")
+    ] = None,
+    site: Annotated[str, typer.Option(help="Whose operating points.")] = "default",
+    target_sensitivity: Annotated[float | None, typer.Option(help="Which of them; the highest.")] = None,
+) -> None:
+    """Simulate your department: who waits how long, with and without an ordered list."""
+    from carina.evaluation import waiting
+    from carina.evaluation.department import read_department
+    from carina.evaluation.simulate import simulate as simulate_department
+    from carina.terminal import bars, output, show, table
+
+    department = read_department(config)
+    if model is not None:
+        from carina.scoring.bundle import Bundle
+        from carina.scoring.operating import operating_point
+
+        department = department.with_point(operating_point(Bundle.open(model), site, target_sensitivity))
+    with bars() as tell:
+        done = simulate_department(department, progress=tell)
+    output().print(waiting.about(done), markup=False)
+    for policy in waiting.shown(done):
+        output().print(f"\n{policy.name}\n", style="bold", markup=False)
+        show(output(), table(*waiting.table(done, policy)))
+    output().print("\nall that was tried\n", style="bold", markup=False)
+    show(output(), table(*waiting.caps(done)))
+    for line in waiting.lines(done):
         output().print(f"\n{line}", markup=False)
 
 
