@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from carina import __version__
+from carina.cli import claims
 from carina.errors import CarinaError
 
 NOTICE = "Research use. Not a medical device. Every film must be read by a qualified person."
@@ -27,6 +28,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
+app.add_typer(claims.app)
 
 
 def main() -> None:
