@@ -16,7 +16,7 @@ import typer
 
 from carina import __version__
 from carina.cli import claims
-from carina.errors import CarinaError
+from carina.errors import CarinaError, MissingExtra
 
 NOTICE = "Research use. Not a medical device. Every film must be read by a qualified person."
 
@@ -149,7 +149,11 @@ def train(
 ) -> None:
     """Train a classifier by transfer learning and export it as a bundle."""
     from carina.terminal import bars, output
-    from carina.training.train import train as train_run
+
+    try:
+        from carina.training.train import train as train_run
+    except ModuleNotFoundError as error:
+        raise MissingExtra("carina train", "train") from error
 
     with bars() as tell:
         bundle = train_run(
