@@ -41,12 +41,10 @@ def main() -> None:
     print(f"sets: {', '.join(found)}; missing: {', '.join(sorted(set(SETS) - set(found))) or 'none'}")
     six = job(args, "six", [f"{name}={data / name}" for name in found], ())
     pediatric = ("--labels", str(ROOT / "recipes" / "labels-pediatric.toml"))
-    children = (
-        job(args, "children", [f"chest_xray={data / 'chest_xray'}"], pediatric)
-        if "chest_xray" in found
-        else None
-    )
-    text = section(six, children, args.backbone)
+    children = None
+    if "chest_xray" in found:
+        children = job(args, "children", [f"chest_xray={data / 'chest_xray'}"], pediatric)
+    text = "\n\n".join(section(six, children, day))
     write_section(ROOT / "docs" / "results.md", "real", text)
     print(text)
 
@@ -136,7 +134,7 @@ def copies(catalogue: dict[str, Any]) -> str:
     """One sentence on copies."""
     merged = sum(row.get("exact_copy", 0) for row in catalogue["dropped"].values())
     return (
-        f"{catalogue['images']} films of {catalogue['patients']} patients. {merged} exact copies were merged; "
+        f"{catalogue['images']} films of {catalogue['patients']} patients. {merged} exact copies merged; "
         f"{catalogue['near_films']} films stand in {catalogue['near_groups']} groups of near copies; "
         f"{catalogue['conflict_groups']} groups with conflicting labels were left out."
     )

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import films
 import numpy as np
 from PIL import Image
 from pydicom.uid import (
@@ -23,8 +24,6 @@ from pydicom.uid import (
     JPEGLSLossless,
     RLELossless,
 )
-
-import films
 
 SCORED = "scored"
 PLACES = tuple(round(0.05 + 0.1 * place, 2) for place in range(10))  # where streams are cut, as shares

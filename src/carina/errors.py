@@ -20,6 +20,7 @@
     ├── RunError              a run folder cannot be started, resumed or finished
     ├── ExportError           the exported network is not the trained one
     ├── BundleError           a bundle is missing, incomplete or does not match its manifest
+    ├── ClaimError            a claim the data cannot carry, or one that makes no sense
     ├── OutputError           a result cannot be written
     └── MissingExtra          an optional part of Carina is not installed
 
@@ -144,6 +145,10 @@ class ExportError(CarinaError):
 
 class BundleError(CarinaError):
     """A bundle is missing, incomplete or does not match its manifest."""
+
+
+class ClaimError(CarinaError):
+    """A claim the data cannot carry, or one that makes no sense."""
 
 
 class OutputError(CarinaError):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -24,6 +25,8 @@ from rich.progress import (
 from rich.table import Table
 
 from carina import records
+
+_WIDEST = 1000  # columns
 
 Tell = Callable[[records.Progress], None]
 
@@ -91,10 +94,10 @@ def bars() -> Iterator[Tell]:
 
 
 def show(out: Console, drawn: Table) -> None:
-    """Print a table at its natural width: a narrow terminal folds lines, never words."""
-    out.print(
-        drawn, width=max(out.width, out.measure(drawn).maximum), crop=False, no_wrap=True, soft_wrap=False
-    )
+    """Print a table at its natural width: in a narrow terminal lines wrap, words are not cut into pieces."""
+    natural = Measurement.get(out, out.options.update(max_width=_WIDEST), drawn).maximum
+    out.width = max(out.width, natural)
+    out.print(drawn)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str | None = None) -> Table:
@@ -102,12 +105,16 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: st
     out = Table(
         title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="bold"
     )
-    numeric = [all(isinstance(row[i], int | float) for row in rows) for i in range(len(columns))]
+    numeric = [all(_is_number(row[i]) for row in rows) for i in range(len(columns))]
     for name, is_number in zip(columns, numeric, strict=True):
         out.add_column(name, justify="right" if is_number else "left", overflow="fold")
     for row in rows:
         out.add_row(*(_cell(value) for value in row))
     return out
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) or str(value).replace(".", "", 1).isdecimal()
 
 
 def _cell(value: object) -> str:

@@ -174,7 +174,8 @@ def test_a_write_that_fails_leaves_the_older_catalogue_as_it_was(made: Catalogue
 
 def test_opening_one_loads_no_image_library(made: Catalogue) -> None:
     code = (
-        "import sys; from carina.data.catalogue import Catalogue; Catalogue.open(sys.argv[1]).labels('train');"
+        "import sys; from carina.data.catalogue import Catalogue;"
+        "Catalogue.open(sys.argv[1]).labels('train');"
         "print(sorted({'PIL', 'pydicom', 'torch'}.intersection(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code, made.root], capture_output=True, text=True, check=True)

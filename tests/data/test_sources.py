@@ -198,8 +198,8 @@ def rsna(root: Path) -> Path:
 
 CHEXPERT = (
     "Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding,Enlarged Cardiomediastinum,Cardiomegaly,Lung Opacity,"
-    "Lung Lesion,Edema,Consolidation,Pneumonia,Atelectasis,Pneumothorax,Pleural Effusion,Pleural Other,Fracture,"
-    "Support Devices\n"
+    "Lung Lesion,Edema,Consolidation,Pneumonia,Atelectasis,Pneumothorax,Pleural Effusion,Pleural Other,"
+    "Fracture,Support Devices\n"
 )
 
 
@@ -528,6 +528,28 @@ def test_a_table_is_read_by_its_column_names(tmp_path: Path) -> None:
         ("b", "Normal", "8", "LL", 40, "M"),
     ]
     assert [(item.path.name, item.code) for item in left_out] == [("9.png", "no_film"), ("2.png", "no_row")]
+
+
+def test_a_row_never_gets_a_film_of_the_same_name_from_another_folder(tmp_path: Path) -> None:
+    put(tmp_path, "p2/IM0001.png", "here/a.png", "x/b.png", "y/b.png")
+    text = (
+        "path,label\np1/IM0001.png,TB\np2/IM0001.png,Normal\n/home/somebody/films/here/a.png,TB\nb.png,TB\n"
+    )
+    write(tmp_path, "labels.csv", text)
+    films, left_out = read(tmp_path, "table")
+    assert [(film.path.parent.name, film.label) for film in films] == [("p2", "Normal"), ("here", "TB")]
+    assert sorted(item.code for item in left_out) == ["no_film", "no_film", "no_row", "no_row"]
+
+
+def test_a_film_whose_rows_disagree_is_left_out_and_one_with_a_row_for_each_box_is_read_once(
+    tmp_path: Path,
+) -> None:
+    put(tmp_path, "1.png", "2.png")
+    write(tmp_path, "labels.csv", "path,label,x\n1.png,TB,5\n1.png,TB,9\n2.png,TB,1\n2.png,Normal,\n")
+    films, left_out = read(tmp_path, "table")
+    assert [(film.path.name, film.label) for film in films] == [("1.png", "TB")]
+    assert [(item.path.name, item.code) for item in left_out] == [("2.png", "contradiction")]
+    assert "Normal, TB" in left_out[0].reason
 
 
 def test_a_parquet_table_is_read_like_a_csv(tmp_path: Path) -> None:

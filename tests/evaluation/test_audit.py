@@ -55,7 +55,7 @@ def test_the_page_is_whole_and_says_the_verdict_first(result: AuditResult) -> No
     assert not re.findall(r"""(?:src|href)\s*=\s*["'](?!data:|\#)""", page)
     assert result.audit.verdict.sentence in page.partition("<nav")[0]
     for words in (
-        "the border of the film alone",
+        "border only",
         "The model tiny was asked about 36 films of the split valid",
         "Films by source and class",
         "8 × 8",

@@ -80,6 +80,7 @@ def predictions(count: int = 60, *, seed: int = 0, refused: Sequence[int] = ()) 
                 "image_id": f"{number:016x}",
                 "path": f"/films/film_{number}.png",
                 "patient": f"a:{number // 2}",
+                "group": f"{number:016x}",
                 "source": "hospital_a",
                 "split": "valid",
             }

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import films
 import numpy as np
 import pydicom
 import pytest
@@ -31,7 +32,6 @@ from pydicom.uid import (
     RLELossless,
 )
 
-import films
 from carina.errors import ImageError, MultiFrame, NoPixels, TruncatedImage, UnreadableImage
 from carina.images.read import read
 

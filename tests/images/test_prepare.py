@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import films
 import numpy as np
 import pytest
 from PIL import Image
 
-import films
 from carina.errors import ImageError, TruncatedImage
 from carina.images.prepare import Preparation, load, prepare
 from carina.images.read import read

@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import films
 import numpy as np
 import pytest
 from PIL import Image
 
-import films
 from carina.errors import ImageError, ImageTooLarge, NotAnImage, TruncatedImage, UnreadableImage
 from carina.images.read import read
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.bundles import tiny_bundle
 
 from carina.scoring.scorer import Scorer
+from tests.bundles import tiny_bundle
 
 
 @pytest.fixture(scope="session")

@@ -10,12 +10,12 @@ from pathlib import Path
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from tests.bundles import CLASSES, tiny_bundle, tiny_manifest, tiny_model
 
 from carina.errors import BundleError
 from carina.scoring.bundle import Bundle, write_bundle
 from carina.scoring.manifest import training_images
 from carina.scoring.scorer import Scorer
+from tests.bundles import CLASSES, tiny_bundle, tiny_manifest, tiny_model
 
 FILES = ("bundle.json", "card.md", "model.onnx", "training-images.txt")
 

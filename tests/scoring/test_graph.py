@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from tests.bundles import tiny_model
 
 from carina.scoring.graph import Value, declared
+from tests.bundles import tiny_model
 
 
 def test_declarations_are_those_the_onnx_package_reads() -> None:

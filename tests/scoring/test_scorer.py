@@ -13,11 +13,11 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 from PIL import Image
-from tests.bundles import CLASSES, tiny_bundle, tiny_model
 
 from carina.errors import BundleError, SourceError
 from carina.records import Prediction, Refusal
 from carina.scoring.scorer import Scorer, softmax
+from tests.bundles import CLASSES, tiny_bundle, tiny_model
 
 
 def probabilities(answers: list[Prediction | Refusal]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

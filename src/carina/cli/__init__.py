@@ -7,6 +7,7 @@ is our bug and keeps its traceback.
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,8 +15,8 @@ from typing import Annotated, Any
 import typer
 
 from carina import __version__
-from carina.cli import trust
-from carina.errors import CarinaError
+from carina.cli import claims, trust
+from carina.errors import CarinaError, MissingExtra
 
 NOTICE = "Research use. Not a medical device. Every film must be read by a qualified person."
 
@@ -27,6 +28,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
+app.add_typer(claims.app)
 app.add_typer(trust.app)
 
 
@@ -146,11 +148,15 @@ def train(
     ] = None,
     devices: Annotated[int, typer.Option(min=1, help="Devices on this machine.")] = 1,
     nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
-    precision: Annotated[str, typer.Option(help="auto, 32, bf16 or 16.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, 32-true, bf16-mixed or 16-mixed.")] = "auto",
 ) -> None:
     """Train a classifier by transfer learning and export it as a bundle."""
     from carina.terminal import bars, output
-    from carina.training.train import train as train_run
+
+    try:
+        from carina.training.train import train as train_run
+    except ModuleNotFoundError as error:
+        raise MissingExtra("carina train", "train") from error
 
     with bars() as tell:
         bundle = train_run(
@@ -240,7 +246,7 @@ def demo(
     out: Annotated[
         Path, typer.Option(help="Folder of the demonstration; an earlier one there is replaced.")
     ] = Path("demo"),
-    per_class: Annotated[int, typer.Option(min=12, help="Synthetic films of each class.")] = 100,
+    per_class: Annotated[int, typer.Option(min=12, help="Synthetic films of each class.")] = 150,
     open_report: Annotated[
         bool, typer.Option("--open/--no-open", help="Open the report in a browser, if there is one.")
     ] = True,
@@ -262,7 +268,7 @@ def demo(
 def _source(argument: str) -> Path | tuple[str, Path]:
     """``NAME=PATH`` or a bare ``PATH``; a path that exists as it stands is a path."""
     name, mark, path = argument.partition("=")
-    if not mark or Path(argument).exists() or not name.isidentifier():
+    if not mark or Path(argument).exists() or not re.fullmatch(r"[\w.-]+", name):
         return Path(argument).expanduser()
     return name, Path(path).expanduser()
 

@@ -16,26 +16,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carina.data.descriptors import SIDE, Descriptors
-from carina.data.registration import Array, along, detail, gaussian, warped
+from carina.data.registration import Array, along, detail, gradient, warped
 
 _CELLS, _DIRECTIONS, _HALF = 8, 8, SIDE // 2
-_FILMS, _ROUNDS, _DIMENSIONS = 1000, 6, 96  # the projection: films it is learned from, versions of each
-_CROP = 0.08  # of the side, at each side
+_FILMS, _ROUNDS, _DIMENSIONS = 1000, 6, 64  # the projection: films it is learned from, versions of each
+_CROP = 0.12  # of the side, at each side
 _RIDGE = 0.05  # share of the mean variance added to the variance within a film
-_NEIGHBOURS = 6  # looked at for each film; copies of copies find each other through the group
-_LIKENESS = 0.5  # cosine below which a neighbour is not looked at; copies have 0.6 and more
+_NEIGHBOURS = 8  # looked at for each film; copies of copies find each other through the group
+_LIKENESS = 0.45  # cosine below which a neighbour is not looked at; copies have 0.6 and more
 _GROUP = 32  # neighbours are sought among the best of so many films at a time
-_CELLS_AT_ONCE = 1 << 25  # likenesses in memory (float32)
+_CELLS_AT_ONCE = 1 << 24  # likenesses in memory for each thread (float32)
 _ALL_PAIRS = 48  # as many films are few enough to compare each with each
 _BLOCK = 512
 
-Projection = Callable[[Descriptors], Array]
+Projection = Callable[[Array], Array]  # histograms (N, F) → unit vectors (N, D)
 
 
-def vectors(pictures: Descriptors, projection: Projection, pool: Executor) -> Array:
-    """Unit vectors (N, D) float32."""
-    parts = [pictures[start : start + _BLOCK] for start in range(0, len(pictures), _BLOCK)]
-    return np.concatenate(list(pool.map(projection, parts)))
+def vectors(pictures: Descriptors, projection: Projection, pool: Executor) -> tuple[Array, Array]:
+    """The films' vectors and those of their mirror images, (N, D) float32 each, of unit length."""
+
+    def both(start: int) -> tuple[Array, Array]:
+        histograms = _histograms(pictures[start : start + _BLOCK])
+        return projection(histograms), projection(histograms[:, _MIRRORED])
+
+    own, mirrored = zip(*pool.map(both, range(0, len(pictures), _BLOCK)), strict=True)
+    return np.concatenate(own), np.concatenate(mirrored)
 
 
 def all_pairs(count: int) -> bool:
@@ -43,7 +48,7 @@ def all_pairs(count: int) -> bool:
     return count <= _ALL_PAIRS
 
 
-def neighbours(own: Array, others: Array, told: Callable[[int], None]) -> NDArray[np.int64]:
+def neighbours(own: Array, others: Array, pool: Executor, told: Callable[[int], None]) -> NDArray[np.int64]:
     """Pairs (first < second) of films whose vectors are near, (P, 2), each once.
 
     ``own`` and ``others`` are vectors of the same films, or of their mirror images. ``told`` is called
@@ -53,21 +58,22 @@ def neighbours(own: Array, others: Array, told: Callable[[int], None]) -> NDArra
     padded = np.zeros((-(-count // _GROUP) * _GROUP, own.shape[1]), np.float32)
     padded[:count] = others
     step = max(16, _CELLS_AT_ONCE // len(padded))
-    found = []
-    for start in range(0, count, step):
+
+    def nearest(start: int) -> tuple[int, NDArray[np.int64]]:
         rows = np.arange(start, min(start + step, count))
         likeness = own[rows] @ padded.T
         likeness[np.arange(len(rows)), rows] = -1
-        found.append(np.stack([rows, *_nearest(likeness)], axis=1))
-        told(int(rows[-1]) + 1)
-    table = np.concatenate(found)
-    first, second = np.repeat(table[:, 0], _NEIGHBOURS), table[:, 1:].ravel()
-    kept = second >= 0
-    return np.unique(np.sort(np.stack([first[kept], second[kept]], axis=1), axis=1), axis=0)
+        return int(rows[-1]) + 1, np.stack([np.repeat(rows, _NEIGHBOURS), _nearest(likeness).ravel()], axis=1)
+
+    found = []
+    for done, pairs in pool.map(nearest, range(0, count, step)):
+        found.append(pairs[pairs[:, 1] >= 0])
+        told(done)
+    return np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
 
 
-def _nearest(likeness: Array) -> list[NDArray[np.int64]]:
-    """For each row its nearest columns, as ``_NEIGHBOURS`` arrays; -1 where they are not near."""
+def _nearest(likeness: Array) -> NDArray[np.int64]:
+    """For each row its nearest columns, (rows, ``_NEIGHBOURS``); -1 where they are not near."""
     rows, columns = likeness.shape
     groups = columns // _GROUP  # column c stands in group c % groups
     best = likeness.reshape(rows, _GROUP, groups).max(axis=1)
@@ -78,14 +84,14 @@ def _nearest(likeness: Array) -> list[NDArray[np.int64]]:
     order = np.argpartition(values, values.shape[1] - _NEIGHBOURS, axis=1)[:, -_NEIGHBOURS:]
     nearest = np.take_along_axis(members, order, axis=1)
     nearest[np.take_along_axis(values, order, axis=1) < _LIKENESS] = -1
-    return list(nearest.T)
+    return nearest
 
 
 def learned(pictures: Descriptors) -> Projection:
     """Learn the projection from some of the films (Fisher's discriminant: one class for each film)."""
     draw = np.random.default_rng(0)
     some = pictures[np.sort(draw.choice(len(pictures), min(_FILMS, len(pictures)), replace=False))]
-    versions = [_gradients(some), *(_gradients(_version(some, draw)) for _ in range(_ROUNDS))]
+    versions = [_histograms(some), *(_histograms(_version(some, draw)) for _ in range(_ROUNDS))]
     stack = np.stack(versions)  # (versions, films, F)
     films = stack.mean(axis=0)
     mean = films.mean(axis=0)
@@ -98,8 +104,8 @@ def learned(pictures: Descriptors) -> Projection:
     kept = directions[:, ::-1][:, : min(_DIMENSIONS, len(some) - 1)]
     matrix = (whiten.T @ kept).astype(np.float32)
 
-    def projection(part: Descriptors) -> Array:
-        return _unit((_gradients(part) - mean) @ matrix)
+    def projection(histograms: Array) -> Array:
+        return _unit((histograms - mean) @ matrix)
 
     return projection
 
@@ -117,22 +123,37 @@ def _version(pictures: Descriptors, draw: np.random.Generator) -> Array:
     return changed
 
 
-def _gradients(pictures: Descriptors | Array) -> Array:
-    """Histograms of gradient directions, (N, 512): unit vectors, square roots taken."""
+def _histograms(pictures: Descriptors | Array) -> Array:
+    """Histograms of gradient directions, (N, 512): unit vectors of square roots."""
     count = len(pictures)
     half = pictures.reshape(count, _HALF, 2, _HALF, 2).mean(axis=(2, 4), dtype=np.float32)
-    even = detail(half, 0.7, 4.0)
-    gy, gx = np.gradient(even, axis=(1, 2))
-    strength, direction = np.hypot(gx, gy), np.arctan2(gy, gx) * (_DIRECTIONS / (2 * np.pi))
-    step = _HALF // _CELLS
-    pooled = gaussian(_HALF, step / 2)[step // 2 :: step]  # (cells, side)
+    gx, gy = gradient(detail(half, 0.7, 4.0))
+    strength, direction = np.hypot(gx, gy), np.arctan2(gy, gx) * np.float32(_DIRECTIONS / (2 * np.pi))
     cells = []
     for bin_ in range(_DIRECTIONS):
         away = np.abs((direction - bin_ + _DIRECTIONS / 2) % _DIRECTIONS - _DIRECTIONS / 2)
-        cells.append(along(strength * np.maximum(0, 1 - away), pooled))
-    histogram = np.sqrt(np.stack(cells, axis=1).reshape(count, -1))
+        cells.append(along(strength * np.maximum(0, 1 - away), _POOLING))
+    histogram = np.sqrt(np.maximum(0, np.stack(cells, axis=1).reshape(count, -1)))
     return _unit(histogram - histogram.mean(axis=1, keepdims=True))
+
+
+def _pooling() -> Array:
+    """(cells, side): each cell's weights for the pixels of a half-size picture."""
+    step = _HALF / _CELLS
+    centres = (np.arange(_CELLS) + 0.5) * step - 0.5
+    weights = np.exp(-0.5 * ((np.arange(_HALF) - centres[:, None]) / (step / 2)) ** 2)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
+
+
+def _mirroring() -> NDArray[np.int64]:
+    """Where each value of a histogram stands in that of the mirror image."""
+    places = np.arange(_DIRECTIONS * _CELLS**2).reshape(_DIRECTIONS, _CELLS, _CELLS)
+    directions = (_DIRECTIONS // 2 - np.arange(_DIRECTIONS)) % _DIRECTIONS
+    return places[directions][:, :, ::-1].ravel()
 
 
 def _unit(rows: Array) -> Array:
     return np.asarray(rows / (np.linalg.norm(rows, axis=1, keepdims=True) + 1e-9), np.float32)
+
+
+_POOLING, _MIRRORED = _pooling(), _mirroring()

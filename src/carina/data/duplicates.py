@@ -20,6 +20,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from carina.data import candidates
 from carina.data.descriptors import SIDE, Descriptors, describe
@@ -61,9 +62,11 @@ def near_copies(
     filled = np.flatnonzero(pictures.any(axis=(1, 2)))
     if len(filled) < 2:
         return []
-    pictures = pictures[filled]
+    if len(filled) < len(pictures):
+        pictures = pictures[filled]
     best: dict[tuple[int, int], NearCopy] = {}
-    with ThreadPoolExecutor(workers or cores()) as pool:
+    # threads of our own, each with a BLAS that has none: the two kinds would wait for each other
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers or cores()) as pool:
         pairs = _candidates(pictures, pool, progress)
         total, done = sum(len(found) for found in pairs.values()), 0
         for kind, found in pairs.items():
@@ -102,16 +105,15 @@ def _candidates(pictures: Descriptors, pool: Executor, progress: Tell) -> dict[K
         pairs = np.stack(np.triu_indices(count, 1), axis=1)
         return {"copy": pairs, "flipped": pairs}
     projection = candidates.learned(pictures)
-    own = candidates.vectors(pictures, projection, pool)
-    mirrored = candidates.vectors(pictures[:, :, ::-1], projection, pool)
+    own, mirrored = candidates.vectors(pictures, projection, pool)
 
     def told(done: int) -> None:
         if progress:
             progress(Progress("candidates", done, 2 * count))
 
     return {
-        "copy": candidates.neighbours(own, own, told),
-        "flipped": candidates.neighbours(own, mirrored, lambda done: told(count + done)),
+        "copy": candidates.neighbours(own, own, pool, told),
+        "flipped": candidates.neighbours(own, mirrored, pool, lambda done: told(count + done)),
     }
 
 

@@ -13,7 +13,6 @@ Works on batches of pairs with plain matrix products: a warp along the axes is
 
 from __future__ import annotations
 
-import warnings
 from functools import cache
 
 import numpy as np
@@ -22,14 +21,28 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 
 SAME = 0.93  # median tile correlation from which two pictures are one exposure
+_START = (0.8, 3.0)  # the detail in which a start is looked for, at a quarter of the size
 _COARSE = ((1.2, 4.0, 5), (0.7, 2.5, 2))  # at half size: (fine blur, coarse blur, iterations)
-_ALIKE = 0.85  # tile correlation at half size below which a pair is given up
+_FIRST_SIGHT = (0.5, 1.3, 0.80)  # at half size: the detail, and the agreement below which a pair is given up
+_SECOND_SIGHT = (0.5, 3.0, 0.84)  # the same at full size
 _FINE = (0.7, 2.0)  # the detail that is judged, at full size
 _HOPELESS = 0.80  # below this, blurring one picture to match the other has never helped
 _BLURS = (0.7, 1.0, 1.4)  # pixels
 _TILE = 8  # pixels
 _COVERED = 0.6  # share of a tile that both pictures must show
-_SCALES, _SHIFTS = (0.7, 1.43), (-0.35, 0.35)  # how far a warp may go
+_SHOWN = 0.15  # variance of detail in a tile that shows something; 1 is the picture's mean
+_ENOUGH = 0.2  # share of all tiles that must be judged
+_SCALES, _SHIFTS = (0.65, 1.54), (-0.4, 0.4)  # how far a warp may go
+_CROPPED = 0.82  # a start: the second picture's part of this side, at the middle, an edge or a corner
+
+
+def _starts() -> Array:
+    """Warps (K, 4) to start from: the whole, nine parts of the second picture, nine of the first."""
+    starts = [(1.0, 0.0, 1.0, 0.0)]
+    for scale in (_CROPPED, 1 / _CROPPED):
+        room = abs(1 - scale) * 0.75
+        starts += [(scale, x * room, scale, y * room) for x in (-1, 0, 1) for y in (-1, 0, 1)]
+    return np.array(starts, np.float32)
 
 
 def agreement(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Array:
@@ -39,16 +52,19 @@ def agreement(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Array:
     """
     score = np.zeros(len(first), np.float32)
     a, b = first.astype(np.float32), second.astype(np.float32)
-    warp = np.tile(np.array([1, 0, 1, 0], np.float32), (len(a), 1))
     half_a, half_b = _half(a), _half(b)
+    warp = _start(detail(_half(half_a), *_START), detail(_half(half_b), *_START))
     for fine, coarse, iterations in _COARSE:
         band_a, band_b = detail(half_a, fine, coarse), detail(half_b, fine, coarse)
         warp = refined(band_a, band_b, warp, iterations)
-    alike = np.flatnonzero(_tile_agreement(band_a, band_b, warp) >= _ALIKE)
-    if not len(alike):
-        return score
+    band_a, band_b = detail(half_a, *_FIRST_SIGHT[:2]), detail(half_b, *_FIRST_SIGHT[:2])
+    warp = refined(band_a, band_b, warp, 1)
+    alike = np.flatnonzero(_tile_agreement(band_a, band_b, warp) >= _FIRST_SIGHT[2])
     a, b, warp = a[alike], b[alike], warp[alike]
-    warp = refined(detail(a, 0.5, 3.0), detail(b, 0.5, 3.0), warp, 2)
+    band_a, band_b = detail(a, *_SECOND_SIGHT[:2]), detail(b, *_SECOND_SIGHT[:2])
+    warp = refined(band_a, band_b, warp, 2)
+    kept = np.flatnonzero(_tile_agreement(band_a, band_b, warp) >= _SECOND_SIGHT[2])
+    alike, a, b, warp = alike[kept], a[kept], b[kept], warp[kept]
     fine_score = _matched(a, b, warp, 0.0, 0.0)
     open_ = np.flatnonzero((fine_score >= _HOPELESS) & (fine_score < SAME))
     for blur in _BLURS if len(open_) else ():
@@ -57,6 +73,23 @@ def agreement(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Array:
             fine_score[open_] = np.maximum(fine_score[open_], again)
     score[alike] = fine_score
     return score
+
+
+def _start(first: Array, second: Array) -> Array:
+    """The best of ``_STARTS`` for each pair (N, 4), by plain correlation where both have content."""
+    side = first.shape[-1]
+    best, found = np.full(len(first), -2, np.float32), np.empty((len(first), 4), np.float32)
+    for start in _STARTS:
+        columns, columns_inside = _interpolation(start[None, 0], start[None, 1], side)
+        rows, rows_inside = _interpolation(start[None, 2], start[None, 3], side)
+        inside = rows_inside[0][:, None] * columns_inside[0]
+        moved = along(second, rows[0], columns[0]) * inside
+        a = first * inside
+        power = (a * a).sum(axis=(1, 2)) * (moved * moved).sum(axis=(1, 2))
+        likeness = (a * moved).sum(axis=(1, 2)) / np.sqrt(power + 1e-6)
+        better = likeness > best
+        best[better], found[better] = likeness[better], start
+    return found
 
 
 def detail(pictures: Array, fine: float, coarse: float) -> Array:
@@ -69,13 +102,13 @@ def detail(pictures: Array, fine: float, coarse: float) -> Array:
     return np.ascontiguousarray(band / np.sqrt(power + floor), np.float32)
 
 
-def along(pictures: Array, matrix: Array) -> Array:
-    """``matrix @ picture @ matrix.T`` for each picture: (N, S, S), (R, S) → (N, R, R)."""
+def along(pictures: Array, rows: Array, columns: Array | None = None) -> Array:
+    """``rows @ picture @ columns.T`` for each picture: (N, S, S), (R, S), (C, S) → (N, R, C)."""
     count, side, _ = pictures.shape
-    turned = (pictures.reshape(-1, side) @ matrix.T).reshape(count, side, -1).transpose(0, 2, 1)
-    rows = turned.shape[1]
-    both = np.ascontiguousarray(turned).reshape(-1, side) @ matrix.T
-    return np.asarray(both.reshape(count, rows, rows).transpose(0, 2, 1), np.float32)
+    columns = rows if columns is None else columns
+    turned = (pictures.reshape(-1, side) @ columns.T).reshape(count, side, len(columns)).transpose(0, 2, 1)
+    both = np.ascontiguousarray(turned).reshape(-1, side) @ rows.T
+    return np.asarray(both.reshape(count, len(columns), len(rows)).transpose(0, 2, 1), np.float32)
 
 
 @cache
@@ -91,7 +124,7 @@ def warped(pictures: Array, warp: Array) -> tuple[Array, Array]:
     side = pictures.shape[-1]
     columns, columns_inside = _interpolation(warp[:, 0], warp[:, 1], side)
     rows, rows_inside = _interpolation(warp[:, 2], warp[:, 3], side)
-    moved = rows @ (pictures @ columns.transpose(0, 2, 1))
+    moved = np.asarray(rows @ (pictures @ columns.transpose(0, 2, 1)), np.float32)
     return moved, rows_inside[:, :, None] * columns_inside[:, None, :]
 
 
@@ -100,12 +133,12 @@ def refined(first: Array, second: Array, warp: Array, iterations: int) -> Array:
     side = first.shape[-1]
     u = (np.arange(side, dtype=np.float32) + 0.5) * (2 / side) - 1
     powers = np.stack([u * u, u, np.ones_like(u)], axis=1)  # (side, 3)
-    first_x, first_y = _gradient(first)
+    first_x, first_y = gradient(first)
     normal = np.empty((len(first), 4, 4), np.float32)
     for _ in range(iterations):
         moved, inside = warped(second, warp)
         error = (first - moved) * inside
-        moved_x, moved_y = _gradient(moved)
+        moved_x, moved_y = gradient(moved)
         inside *= side / 8  # mean of two gradients, each over two pixels, per unit of u
         gx, gy = (first_x + moved_x) * inside, (first_y + moved_y) * inside
         downhill = np.concatenate(
@@ -134,10 +167,10 @@ def _interpolation(scale: Array, shift: Array, side: int) -> tuple[Array, Array]
     np.abs(weights, out=weights)
     np.subtract(1, weights, out=weights)
     np.maximum(weights, 0, out=weights)
-    return weights, ((at >= -0.01) & (at <= side - 0.99)).astype(np.float32)
+    return np.asarray(weights, np.float32), ((at >= -0.01) & (at <= side - 0.99)).astype(np.float32)
 
 
-def _gradient(pictures: Array) -> tuple[Array, Array]:
+def gradient(pictures: Array) -> tuple[Array, Array]:
     """Differences over two pixels along x and y; zero at the edges."""
     x, y = np.zeros_like(pictures), np.zeros_like(pictures)
     np.subtract(pictures[:, :, 2:], pictures[:, :, :-2], out=x[:, :, 1:-1])
@@ -157,23 +190,35 @@ def _matched(a: Array, b: Array, warp: Array, blur_a: float, blur_b: float) -> A
 
 
 def _tile_agreement(first: Array, second: Array, warp: Array) -> Array:
-    """Median correlation over the tiles that lie in both pictures (N,); -1 where none does."""
+    """Median correlation over the tiles in which both pictures lie and one shows something (N,).
+
+    -1 where these are too few.
+    """
     moved, inside = warped(second, warp)
     a, b = first * inside, moved * inside
-    correlation = _tiles(a * b) / np.sqrt(_tiles(a * a) * _tiles(b * b) + 1e-6)
-    correlation[_tiles(inside) < _COVERED * _TILE * _TILE] = np.nan
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # no tile in common
-        return np.nan_to_num(np.nanmedian(correlation, axis=1), nan=-1.0)
+    aa, bb, ab = _tiles(a * a), _tiles(b * b), _tiles(a * b)
+    correlation = ab / np.sqrt(aa * bb + 1e-6)
+    area = _tiles(inside)
+    correlation[(area < _COVERED * _TILE * _TILE) | (np.maximum(aa, bb) < _SHOWN * area)] = np.inf
+    correlation.sort(axis=1)
+    known = np.isfinite(correlation).sum(axis=1)
+    enough = known >= _ENOUGH * correlation.shape[1]
+    pairs, middle = np.arange(len(first)), known * enough
+    median = (correlation[pairs, np.maximum(middle - 1, 0) // 2] + correlation[pairs, middle // 2]) / 2
+    return np.asarray(np.where(enough, median, -1), np.float32)
 
 
 def _tiles(pictures: Array) -> Array:
     """Sums over tiles, (N, tiles)."""
     count, side, _ = pictures.shape
     tiles = side // _TILE
-    return pictures.reshape(count, tiles, _TILE, tiles, _TILE).sum(axis=(2, 4)).reshape(count, -1)
+    sums = pictures.reshape(count, tiles, _TILE, tiles, _TILE).sum(axis=(2, 4))
+    return np.asarray(sums.reshape(count, tiles**2), np.float32)
 
 
 def _half(pictures: Array) -> Array:
     count, side, _ = pictures.shape
     return np.asarray(pictures.reshape(count, side // 2, 2, side // 2, 2).mean(axis=(2, 4)), np.float32)
+
+
+_STARTS = _starts()

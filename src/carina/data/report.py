@@ -24,6 +24,7 @@ REASONS = {
     "no_film": "listed, but not there",
     "no_row": "there, but not listed",
     "no_class": "outside every class folder",
+    "contradiction": "listed with several labels",
     "other_set": "of another set",
     "second_copy": "the same file name twice",
 }

@@ -30,6 +30,7 @@ from carina.scoring.scorer import Scorer
 try:
     from carina.evaluation import audit_page
     from carina.evaluation.probe import ModelFigures, model_figures
+    from carina.evaluation.selection import truth
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in ("jinja2", "matplotlib", "scipy", "sklearn"):
         raise
@@ -93,7 +94,7 @@ def audit(
     folder = _folder(Path(out))
     bundle = None if model is None else model if isinstance(model, Bundle) else Bundle.open(model)
     if bundle is not None:
-        _check_fits(bundle, catalogue, split)
+        truth(catalogue.table(split), bundle, catalogue)  # complains before minutes of work, not after
     cache = PixelCache.build(catalogue, lookaway.PREPARATION, workers=workers, progress=progress)
     found = full_audit(catalogue, cache, seed=seed, progress=progress)
     figures = None if bundle is None else _figures(bundle, catalogue, split, progress)
@@ -122,17 +123,6 @@ def _figures(bundle: Bundle, catalogue: Catalogue, split: str, tell: Tell) -> Mo
     if all(answer is None for answer in given):
         raise DataError(f"{catalogue.root}: none of the {len(given)} films of {split} could be scored")
     return model_figures(bundle.manifest.name, split, films, bundle.classes, sorted(bundle.healthy), given)
-
-
-def _check_fits(bundle: Bundle, catalogue: Catalogue, split: str) -> None:
-    """Before minutes of work: the split has films, and the bundle knows their classes."""
-    films = catalogue.table(split)
-    strange = sorted(set(films["class"].to_pylist()).difference(bundle.classes))
-    if strange:
-        raise DataError(
-            f"{catalogue.root}: the class {strange[0]!r} is not one of the bundle's "
-            f"({', '.join(bundle.classes)}); compile it with a label map that gives the bundle's classes"
-        )
 
 
 def _examples(catalogue: Catalogue, cache: PixelCache) -> list[tuple[str, NDArray[np.uint8]]]:

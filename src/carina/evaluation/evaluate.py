@@ -15,27 +15,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from carina.data.catalogue import Catalogue
 from carina.data.confounding.audit import verdict_on
 from carina.data.pixels import PixelCache
-from carina.errors import DataError, MissingExtra, OutputError
-from carina.evaluation.answers import Tell, answers, cached
-from carina.evaluation.contamination import Contamination, Identity, contamination
+from carina.errors import MissingExtra, OutputError
+from carina.evaluation.answers import Tell, cached
+from carina.evaluation.contamination import Contamination
 from carina.evaluation.contamination import warning as contamination_warning
 from carina.evaluation.history import read_history
-from carina.records import Progress, Refusal
+from carina.records import Progress
 from carina.scoring.bundle import Bundle
 from carina.scoring.scorer import Scorer
 
 try:
     from carina.evaluation import headline, report, results
     from carina.evaluation.belief import Belief, belief
-    from carina.evaluation.metrics import Labels, Metrics, measure, top_losses
+    from carina.evaluation.metrics import Metrics, measure, top_losses
     from carina.evaluation.pictures import film_pictures, sample_rows
     from carina.evaluation.predictions import Predictions
     from carina.evaluation.sections import Evidence
+    from carina.evaluation.selection import ask, known_films, truth
     from carina.evaluation.wording import counted, listed
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in ("jinja2", "matplotlib", "scipy", "sklearn"):
@@ -82,11 +82,11 @@ def evaluate(
     folder = _usable_folder(Path(out), bundle)
     history = read_history(bundle, Path(run) if run is not None else None)
     films = catalogue.table(split)
-    labels = _labels(films, bundle, catalogue)
-    known = contamination(_identity(films), _identity(catalogue.table()), _trained_on(bundle))
+    labels = truth(films, bundle, catalogue)
+    known = known_films(films, bundle, catalogue)
     scorer = Scorer(bundle)
     cache = cached(catalogue, bundle.preparation)
-    predictions = _predictions(films, labels, scorer, cache, progress)
+    predictions = ask(films, labels, scorer, cache, progress)
     _tell(progress, "measure", 0)
     metrics = _measured(predictions, seed)
     warnings = _warnings(predictions, metrics, known, split)
@@ -111,52 +111,6 @@ def _usable_folder(out: Path, bundle: Bundle) -> Path:
             f"{out}: cannot be made ({error.strerror}); name another folder with --out"
         ) from error
     return out
-
-
-def _labels(films: pa.Table, bundle: Bundle, catalogue: Catalogue) -> Labels:
-    """The truth as indices into the bundle's classes, (N,)."""
-    names = films["class"].to_pylist()
-    strange = sorted(set(names).difference(bundle.classes))
-    if strange:
-        raise DataError(
-            f"{catalogue.root}: the class {strange[0]!r} is not one of the bundle's "
-            f"({', '.join(bundle.classes)}); compile it with a label map that gives the bundle's classes"
-        )
-    torn = sorted(name for name in set(names) if (name in bundle.healthy) != (name in catalogue.healthy))
-    if torn:
-        says = "healthy" if torn[0] in bundle.healthy else "diseased"
-        raise DataError(
-            f"{catalogue.root}: {torn[0]!r} is {says} for the bundle but not for the catalogue; "
-            "compile the catalogue again and name the same healthy classes"
-        )
-    index = {name: number for number, name in enumerate(bundle.classes)}
-    return np.array([index[name] for name in names], dtype=np.int64)
-
-
-def _identity(films: pa.Table) -> Identity:
-    return Identity(*(films[name].to_pylist() for name in ("sha256", "group", "patient")))
-
-
-def _trained_on(bundle: Bundle) -> frozenset[str]:
-    path = bundle.root / "training-images.txt"
-    return frozenset(path.read_text(encoding="ascii").split()) if path.is_file() else frozenset()
-
-
-def _predictions(
-    films: pa.Table, labels: Labels, scorer: Scorer, cache: PixelCache | None, progress: Tell | None
-) -> Predictions:
-    bundle = scorer.bundle
-    given = answers(scorer, films, cache, progress)
-    reasons = tuple(answer.reason if isinstance(answer, Refusal) else None for answer in given)
-    if all(reason is not None for reason in reasons):
-        raise DataError(
-            f"none of the {len(given)} films could be scored; the first: {films['path'][0]}: {reasons[0]}"
-        )
-    probabilities = np.full((len(given), len(bundle.classes)), np.nan)
-    for row, answer in enumerate(given):
-        if not isinstance(answer, Refusal):
-            probabilities[row] = answer
-    return Predictions(films, bundle.classes, bundle.healthy, labels, probabilities, reasons)
 
 
 def _measured(predictions: Predictions, seed: int) -> Metrics:

@@ -30,7 +30,7 @@ from carina.evaluation.wording import area_value, interval, percent
 INK, MUTED, FAINT = "#1b1f24", "#57606a", "#d5dae0"
 BLUE, VERMILION = "#0072b2", "#d55e00"  # Okabe & Ito 2008
 _SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#cfe1f0", "#0b4f80"])
-_STYLE: dict[str, Any] = {
+STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9.0,
     "axes.titlesize": 9.5,
@@ -56,7 +56,7 @@ _STYLE: dict[str, Any] = {
     "legend.fontsize": 8.5,
     "svg.hashsalt": "carina",  # the same figures give the same bytes
 }
-_WIDTH = 9.2  # inches at 72 units each: the width of the page's text
+WIDTH = 9.2  # inches at 72 units each: the width of the page's text
 _POINTS = 400  # a printed curve cannot show more
 
 
@@ -69,8 +69,8 @@ def picture(pixels: NDArray[np.uint8]) -> str:
 
 def detection_curves(curve: Curve, area: Area, rules: Sequence[Detection]) -> str:
     """ROC and precision-recall of healthy against diseased, with the rules' own points marked."""
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, 4.2), layout="constrained")
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
         left, right = figure.subplots(1, 2)
         _roc(left, curve, f"ROC (area {_area_text(area)})")
         _precision_recall(right, curve, "Precision and recall")
@@ -96,8 +96,8 @@ def class_curves(
     """One small chart a class, ``kind`` "roc" or "precision": curves in one frame hide each other."""
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, 2.9 * rows + 0.2), layout="constrained")
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 2.9 * rows + 0.2), layout="constrained")
         cells = figure.subplots(rows, columns, squeeze=False).ravel()
         for cell, name, curve, area in zip(cells, names, curves, areas, strict=False):
             if curve is None:
@@ -120,8 +120,8 @@ def confusion_matrix(metrics: Metrics) -> str:
     totals = counts.sum(axis=1, keepdims=True)
     share = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
     names, size = metrics.classes, len(metrics.classes)
-    with matplotlib.rc_context({**_STYLE, "axes.grid": False}):
-        figure = Figure(figsize=(min(_WIDTH, 2.6 + 1.1 * size), 1.4 + 0.72 * size), layout="constrained")
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
+        figure = Figure(figsize=(min(WIDTH, 2.6 + 1.1 * size), 1.4 + 0.72 * size), layout="constrained")
         axes = figure.subplots()
         axes.imshow(share, cmap=_SHADES, vmin=0, vmax=1, aspect="auto")
         for row, column in np.ndindex(size, size):
@@ -149,8 +149,8 @@ def forest(metrics: Metrics) -> str:
         ("Recall: called by its own name", [figures.recall for figures in classes], "s"),
         ("Precision", [figures.precision for figures in classes], "D"),
     ]
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, 1.0 + 0.42 * len(classes)), layout="constrained")
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 1.0 + 0.42 * len(classes)), layout="constrained")
         for axes, (title, rates, marker) in zip(figure.subplots(1, 3, sharey=True), panels, strict=True):
             for row, rate in enumerate(rates):
                 _forest_row(axes, row, rate, marker)
@@ -169,8 +169,8 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> str:
     ``size``, ``frozen``. A missing or non-finite number leaves a gap.
     """
     epochs = np.arange(1, len(history) + 1)
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, 3.2), layout="constrained")
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
         left, right = figure.subplots(1, 2)
         left.plot(epochs, _column(history, "train_loss"), "o--", color=BLUE, markersize=4, label="training")
         left.plot(
@@ -280,7 +280,12 @@ def _thinned(points: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, points - 1, min(points, _POINTS)).round().astype(np.int64))
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> bytes:
+    """The figure as an SVG file; the same figure gives the same bytes."""
     stream = io.BytesIO()
     figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    return f"data:image/svg+xml;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    return stream.getvalue()
+
+
+def _svg(figure: Figure) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg(figure)).decode()}"

@@ -6,6 +6,8 @@ are 100 %.
 
 from __future__ import annotations
 
+import math
+
 from carina.evaluation.bootstrap import Area, Rate
 
 DASH = "–"
@@ -19,6 +21,28 @@ def percent(value: float | None) -> str:
 def area_value(area: Area) -> str:
     """``0.965``; an unknown area is a dash."""
     return DASH if area.value is None else _area(area.value)
+
+
+def at_least(value: float) -> str:
+    """A lower limit, rounded down: ``0.98999`` → ``98.9 %``. What is promised must hold."""
+    return f"{math.floor(1000 * value + 1e-9) / 10:.1f} %"
+
+
+def at_most(value: float) -> str:
+    """An upper limit, rounded up: ``0.97361`` → ``97.4 %``."""
+    return f"{math.ceil(1000 * value - 1e-9) / 10:.1f} %"
+
+
+def chance(value: float) -> str:
+    """A probability with its first digits at both ends: ``82.6 %``, ``0.015 %``, ``99.985 %``."""
+    rest = min(value, 1 - value)
+    digits = 1 if rest >= 0.01 or rest <= 0 else min(8, 1 - math.floor(math.log10(100 * rest)))
+    return f"{100 * value:.{digits}f} %"
+
+
+def exactly(value: float) -> str:
+    """A share that somebody chose, in as many digits as they gave: ``0.995`` → ``99.5 %``."""
+    return f"{100 * value:.10g} %"
 
 
 def interval(figure: Rate | Area) -> str:

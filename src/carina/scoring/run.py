@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from carina.records import Prediction, Progress, Refusal
-from carina.scoring.bundle import Bundle
 from carina.scoring import heatmap
+from carina.scoring.bundle import Bundle
 from carina.scoring.inputs import Skipped
 from carina.scoring.scorer import Scorer
 from carina.scoring.tables import ScoreTable

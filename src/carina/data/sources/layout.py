@@ -218,6 +218,12 @@ class FilmIndex:
                 continue
             self._by_stem.setdefault(path.stem.casefold(), path)
         self.paths = tuple(sorted(self._by_name.values()))
+        self._twice = {item.path.name.casefold() for item in self.second_copies}
+
+    def only(self, name: str) -> Path | None:
+        """``find``, or None where several folders hold a file of that name."""
+        path = self.find(name)
+        return None if path is None or path.name.casefold() in self._twice else path
 
     def find(self, name: str) -> Path | None:
         """The film that a table's cell means: with the cell's suffix, without one, or with another."""

@@ -15,7 +15,8 @@ class LeftOut:
 
     ``code`` is stable: ``no_film`` (a row names a file that is not there), ``no_row`` (a file that no
     row names), ``no_class`` (a file outside every class folder), ``not_a_radiograph`` (CT among the
-    films), ``second_copy`` (the set holds the same file name twice), ``other_set``.
+    films), ``second_copy`` (the set holds the same file name twice), ``contradiction`` (rows that disagree),
+    ``other_set``.
     """
 
     path: Path

@@ -104,23 +104,48 @@ def from_row(row: Row, path: Path, source: str) -> SourceImage:
 
 
 def listed(root: Path, tables: list[Path], source: str) -> Iterator[SourceImage | LeftOut]:
-    """The films that ``tables`` list, then what is left over on either side."""
+    """The films that ``tables`` list, then what is left over on either side.
+
+    A film with several rows (one for each box, say) is read once; where its rows differ in the label,
+    it is left out, because nothing says which one is right.
+    """
     base = root.parent if root.is_file() else root
-    index = FilmIndex(found := films(base))
-    remaining = {path.resolve(): path for path in found}
+    present = films(base)
+    index = FilmIndex(present)
+    found: dict[Path, list[Row]] = {}
     for table in tables:
         for row in rows(table):
             written = cell(row, *PATH).replace("\\", "/")
-            stated = table.parent / written
-            path = stated if written and stated.is_file() else index.find(written)
+            path = _locate(table.parent, written, index)
             if path is None:
                 reason = f"{table.name} has a row for it, and the file is not there"
-                yield LeftOut(stated, "no_film", reason)
-            elif path.resolve() in remaining or not path.is_relative_to(base):
-                remaining.pop(path.resolve(), None)
-                yield from_row(row, path, source)
-    for path in remaining.values():
-        yield LeftOut(path, "no_row", f"{' and '.join(table.name for table in tables)} has no row for it")
+                yield LeftOut(table.parent / written, "no_film", reason)
+            else:
+                found.setdefault(path, []).append(row)
+    for path, its_rows in found.items():
+        labels = sorted({cell(row, *LABEL) for row in its_rows})
+        if len(labels) > 1:
+            yield LeftOut(path, "contradiction", f"its rows give it several labels: {', '.join(labels)}")
+        else:
+            yield from_row(its_rows[0], path, source)
+    listed_files = {path.resolve() for path in found}
+    for path in present:
+        if path.resolve() not in listed_files:
+            yield LeftOut(path, "no_row", f"{' and '.join(table.name for table in tables)} has no row for it")
+
+
+def _locate(folder: Path, written: str, index: FilmIndex) -> Path | None:
+    """The file that a cell means: the path as written, the end of a path from another machine, or a name.
+
+    A name is looked for in all folders only where the cell states no folder: ``p1/IM1.dcm`` must not
+    become ``p2/IM1.dcm``.
+    """
+    parts = [part for part in written.split("/") if part]
+    for start in range(-1 if written.startswith("/") else 0, len(parts)):
+        path = Path(written) if start < 0 else folder.joinpath(*parts[start:])
+        if path.is_file():
+            return path
+    return index.only(written) if len(parts) == 1 else None
 
 
 def read(root: Path) -> Iterator[SourceImage | LeftOut]:

@@ -174,6 +174,8 @@ def _file_name(hospital: str, class_name: str, patient: str, film: int) -> str:
 
 def _write_all(plan: Sequence[_Planned], workers: int | None = None) -> Iterable[tuple[_Planned, Phantom]]:
     """Make and write every film, in threads (most of the time numpy and Pillow hold no lock), in order."""
+    import pydicom  # noqa: F401 - here, in one thread: its parts import each other while it is half loaded
+
     for folder in {film.path.parent for film in plan}:
         folder.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:

@@ -136,7 +136,7 @@ def make_patient(number: int, rng: Rng) -> Patient:
         dome_fall=(float(rng.normal(4.6, 0.7)), float(rng.normal(2.0, 0.5))),
         neck=float(rng.normal(6.0, 0.6)),
         shoulder=(float(rng.normal(6.2, 0.7)), float(rng.normal(0.38, 0.07))),
-        breast=float(np.clip(rng.normal(2.2, 1.0), 0.3, 4.5)) if female else 0.0,
+        breast=float(np.clip(rng.normal(2.0, 0.8), 0.3, 3.6)) if female else 0.0,
         breast_at=(float(rng.normal(7.6, 0.7)), float(rng.normal(18.5, 1.3)), float(rng.normal(1.0, 0.12))),
         collar=rng.normal(0, 0.45, (2, 3)) + rng.normal(0, 0.6),
         blade=rng.normal(0, 0.5, (2, 5, 2)) + rng.normal(0, [0.8, 1.0], (2, 1, 2)),
@@ -144,7 +144,7 @@ def make_patient(number: int, rng: Rng) -> Patient:
         ribs=_ribs(rng),
         spine=_spine(rng),
         heart=_heart(rng, stout, age),
-        build=Bend.draw(rng, 0.42, (8.0, 18.0)),
+        build=Bend.draw(rng, 0.34, (11.0, 26.0)),
     )
 
 
@@ -161,7 +161,7 @@ def make_pose(rng: Rng, ap_share: float) -> Pose:
         inspiration=float(abs(rng.normal(0, 0.8)) + (0.8 if ap else 0.0)),
         shoulders=float(rng.normal(1.5 if ap else 0.0, 0.7)),
         arms=float(rng.normal(0, 1.0)),
-        posture=Bend.draw(rng, 0.22, (12.0, 25.0)),
+        posture=Bend.draw(rng, 0.27, (12.0, 26.0)),
     )
 
 
@@ -185,7 +185,7 @@ def _ribs(rng: Rng) -> Ribs:
         front=(4.2 + 0.25 * number) * rng.normal(1, 0.13) * each(0.08, 0.05),
         cartilage=3.6 + 0.5 * number + rng.normal(0, 0.6) + rng.normal(0, 0.5, (2, RIBS)),
         wave=rng.normal(0, 0.2, (2, RIBS)),
-        density=float(np.clip(rng.normal(1, 0.2), 0.6, 1.5)),
+        density=float(np.clip(rng.normal(1.1, 0.15), 0.8, 1.5)),
     )
 
 

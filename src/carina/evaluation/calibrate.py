@@ -1,0 +1,259 @@
+"""Find the operating points of a bundle on one site's films, and write them into the bundle.
+
+A bundle is never changed in place by halves: a new one is written with the same files and one more
+section in its manifest, verified, and put where ``out`` says. So a threshold cannot be parted from its
+model, and every file of the model is still under its hash. Films the model was trained on, their near
+copies and their patients are no witnesses; with one of them among the films there is no calibration.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import carina
+from carina.data.catalogue import Catalogue
+from carina.data.confounding.audit import verdict_on
+from carina.data.confounding.verdict import Verdict
+from carina.errors import BundleError, ClaimError, MissingExtra, OutputError
+from carina.evaluation.answers import cached
+from carina.records import Progress
+from carina.scoring.bundle import Bundle, write_bundle
+from carina.scoring.manifest import MODEL
+from carina.scoring.operating import DEFAULT_SITE, SECTION, Corrected, Fit, OperatingPoint, Site, sites
+from carina.scoring.scorer import Scorer
+
+try:
+    from carina.evaluation.bayes import Estimate, Share, Test, predictive_values
+    from carina.evaluation.calibration import Reliability, correct
+    from carina.evaluation.people import people, persons_of
+    from carina.evaluation.predictions import Predictions
+    from carina.evaluation.selection import ask, known_films, truth
+    from carina.evaluation.thresholds import points
+    from carina.evaluation.wording import at_least, chance, counted, exactly, percent
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] not in ("scipy", "sklearn"):
+        raise
+    raise MissingExtra("carina calibrate", "report") from error
+
+
+_METHODS = {
+    "none": "nothing (no map was better)",
+    "temperature": "one temperature",
+    "vector": "a scale and a bias for each class",
+    "isotonic": "a rising curve",
+}
+ENOUGH = 20  # people on each side: with fewer, no map of probabilities is learnt
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What was shown, and the bundle that now carries it. ``refused`` says which targets were not."""
+
+    bundle: Bundle
+    name: str
+    site: Site
+    refused: tuple[str, ...]
+    warnings: tuple[str, ...]
+    verdict: Verdict  # on the films: no point is shown without it
+
+    def table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Columns and rows, one for each point."""
+        head = ("target", "threshold", "at least", "people found", "specificity", "films below")
+        return head, [
+            (
+                exactly(point.target),
+                f"{point.threshold:.6f}",
+                at_least(point.sensitivity.limit),
+                f"{point.sensitivity.found:,} of {point.sensitivity.people:,}",
+                _specificity(point),
+                percent(point.share_below),
+            )
+            for point in self.site.points
+        ]
+
+    def classes(self, point: OperatingPoint) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Columns and rows, one for each disease; the worst first."""
+        return ("disease", "recall", "people found", "at least"), [
+            (
+                name,
+                percent(recall.value),
+                f"{recall.found:,} of {recall.people:,}",
+                at_least(recall.limit) if recall.people else "nothing is known",
+            )
+            for name, recall in point.classes.items()
+        ]
+
+    def at_prevalence(self, prevalence: Share) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Columns and rows: what a flag and its absence mean where this share of people is diseased."""
+        head = ("target", "flagged and diseased (PPV)", "unflagged and well (NPV)", "people unflagged")
+        return head, [(exactly(point.target), *_values(point, prevalence)) for point in self.site.points]
+
+    def probabilities(self) -> tuple[str, ...]:
+        """What became of the probabilities, in words."""
+        corrected = self.site.corrected
+        if corrected is None:
+            few = f"fewer than {ENOUGH} diseased or healthy people"
+            return (f"Probabilities are left as they are: {few} to learn a correction from.",)
+        before, after = corrected.before, corrected.after
+        said = (
+            f"Probabilities, corrected by {_METHODS[corrected.map.method]}, on people it was not fitted on: "
+            f"calibration error {before.ece:.3f} → {after.ece:.3f} (chance alone stays below "
+            f"{after.ece_by_chance:.3f}), Brier score {before.brier:.3f} → {after.brier:.3f}, "
+            f"log loss {before.log_loss:.3f} → {after.log_loss:.3f}."
+        )
+        return (said,)
+
+
+def calibrate(
+    bundle: Bundle | str | os.PathLike[str],
+    catalogue: Catalogue | str | os.PathLike[str],
+    *,
+    targets: Sequence[float],
+    out: str | os.PathLike[str],
+    confidence: float = 0.95,
+    per_class: bool = False,
+    site: str = DEFAULT_SITE,
+    split: str = "valid",
+    seed: int = 0,
+    progress: Callable[[Progress], None] | None = None,
+) -> Calibration:
+    """Choose thresholds on the films of ``split`` and write the bundle with them at ``out``.
+
+    ``targets`` are sensitivities to be shown, each at ``confidence``; with ``per_class`` for every
+    disease by itself. Points of other sites are kept, an older calibration of the same ``site`` is
+    replaced. The same films give the correction of the probabilities; ``seed`` is that of its folds and
+    draws. Raises ``ClaimError`` where the films cannot carry any target or are not new to the
+    model, ``BundleError``, ``CatalogueError`` and ``DataError`` for what cannot be opened or does not
+    fit together, and ``OutputError`` when the bundle cannot be written.
+    """
+    bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+    catalogue = catalogue if isinstance(catalogue, Catalogue) else Catalogue.open(Path(catalogue))
+    out = Path(out)
+    _check_request(bundle, out, site)
+    films = catalogue.table(split)
+    labels = truth(films, bundle, catalogue)
+    known = known_films(films, bundle, catalogue)
+    if known.known:
+        raise ClaimError(
+            f"{catalogue.root}: {known.known:,} of {counted(known.films, 'film')} ({split}) are not new to "
+            "this bundle: it was trained on them, their near copies or their patients, and would promise too "
+            "much; calibrate on films of other patients"
+        )
+    predictions = ask(films, labels, Scorer(bundle), cached(catalogue, bundle.preparation), progress)
+    found, refused = points(people(predictions), tuple(targets), confidence, per_class=per_class)
+    shown = Site(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        carina=carina.__version__,
+        model=bundle.manifest.files[MODEL],
+        catalogue=catalogue.fingerprint,
+        split=split,
+        films=len(predictions.scored),
+        refused=len(predictions.refused) - len(predictions.scored),
+        sources=tuple(sorted(set(predictions.column("source")))),
+        points=found,
+        corrected=_corrected(predictions, seed),
+    )
+    written = _write(bundle, out, {**sites(bundle), site: shown})
+    warnings = _warnings(shown, listed=known.same_film is not None)
+    return Calibration(written, site, shown, refused, warnings, verdict_on(catalogue))
+
+
+def _check_request(bundle: Bundle, out: Path, site: str) -> None:
+    if not site.strip() or not site.isprintable():
+        raise ClaimError(f"{site!r} is no name of a site; name the hospital, such as --site north")
+    if out.resolve() != bundle.root.resolve() and out.resolve().is_relative_to(bundle.root.resolve()):
+        raise OutputError(f"{out}: lies in the bundle; name a folder outside it, or the bundle itself")
+    sites(bundle)  # a section that cannot be read is found before an hour of scoring
+
+
+def _write(bundle: Bundle, out: Path, known: dict[str, Site]) -> Bundle:
+    """The same files under a manifest with the operating points."""
+    section = {name: site.model_dump(mode="json") for name, site in known.items()}
+    manifest = bundle.manifest.model_copy(update={"sections": {**bundle.manifest.sections, SECTION: section}})
+    try:
+        written = write_bundle(out, manifest, {name: bundle.root / name for name in bundle.manifest.files})
+    except OSError as error:
+        raise OutputError(
+            f"{out}: cannot be written ({error.strerror}); free space or name another folder"
+        ) from error
+    if written.manifest.files != bundle.manifest.files:
+        raise BundleError(f"{bundle.root}: a file changed while it was copied; calibrate again")
+    return written
+
+
+def _warnings(site: Site, *, listed: bool) -> tuple[str, ...]:
+    """What must be known before a figure is believed, gravest first."""
+    found = []
+    if not listed:
+        found.append(
+            "The bundle does not list the films it was trained on. If these films are among them, every "
+            "promise is too high."
+        )
+    useless = [point for point in site.points if point.specificity.low + point.sensitivity.limit <= 1]
+    if useless:
+        found.append(
+            f"At {exactly(useless[0].target)} these scores cannot be told from drawing lots: they would flag "
+            "as many healthy people."
+        )
+    absent = [name for name, recall in site.points[0].classes.items() if not recall.people]
+    if absent:
+        found.append(f"Nobody with {', '.join(absent)} is among these films: nothing is known about it.")
+    if site.refused:
+        found.append(
+            f"{counted(site.refused, 'film')} could not be scored. They are in no figure; a person must read "
+            "such films."
+        )
+    if len(site.sources) > 1:
+        found.append(
+            f"These films come from {len(site.sources)} sources ({', '.join(site.sources)}). The promise is "
+            "about such a mixture, not about any one hospital."
+        )
+    return tuple(found)
+
+
+def _corrected(predictions: Predictions, seed: int) -> Corrected | None:
+    """The correction of the probabilities; None with too few people on a side."""
+    rows, who = predictions.scored, persons_of(predictions)
+    probabilities, labels = predictions.probabilities[rows], predictions.labels[rows]
+    ill = predictions.sick[labels]
+    if min(len(set(who[side].tolist())) for side in (ill, ~ill)) < ENOUGH:
+        return None
+    found = correct(probabilities, labels, who, predictions.sick, seed=seed)
+    return Corrected(
+        map=found.map, prevalence=float(ill.mean()), before=_fit(found.before), after=_fit(found.after)
+    )
+
+
+def _fit(found: Reliability) -> Fit:
+    return Fit(ece=found.ece, ece_by_chance=found.ece_by_chance, brier=found.brier, log_loss=found.log_loss)
+
+
+def _values(point: OperatingPoint, prevalence: Share) -> tuple[str, str, str]:
+    """PPV, NPV and the share of people unflagged at ``prevalence``, with what the counts leave open."""
+    found, spared = point.sensitivity, point.specificity
+    if found.value is None or spared.value is None:
+        return ("not measured",) * 3
+    test = Test(
+        Share("", found.value, found.found, found.people),
+        Share("", spared.value, spared.spared, spared.people),
+    )
+    values = predictive_values(test, prevalence)
+    unflagged = prevalence.value * (1 - found.value) + (1 - prevalence.value) * spared.value
+    return _estimate(values.positive), _estimate(values.negative), percent(unflagged)
+
+
+def _estimate(estimate: Estimate) -> str:
+    if estimate.low is None or estimate.high is None:
+        return chance(estimate.value)
+    return f"{chance(estimate.value)} ({chance(estimate.low)} to {chance(estimate.high)})"
+
+
+def _specificity(point: OperatingPoint) -> str:
+    spared = point.specificity
+    if spared.value is None:
+        return "not measured"
+    return f"{percent(spared.value)} ({percent(spared.low)} to {percent(spared.high)})"

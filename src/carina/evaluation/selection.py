@@ -1,0 +1,76 @@
+"""The films of one side of a catalogue: their truth, whether the bundle knows them, and its answers.
+
+What an evaluation and a calibration have in common. Nothing is measured here.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from carina.data.catalogue import Catalogue
+from carina.data.pixels import PixelCache
+from carina.errors import DataError
+from carina.evaluation.answers import Tell, answers
+from carina.evaluation.contamination import Contamination, Identity, contamination
+from carina.evaluation.metrics import Labels
+from carina.evaluation.predictions import Predictions
+from carina.records import Refusal
+from carina.scoring.bundle import Bundle
+from carina.scoring.manifest import TRAINING_IMAGES
+from carina.scoring.scorer import Scorer
+
+
+def truth(films: pa.Table, bundle: Bundle, catalogue: Catalogue) -> Labels:
+    """The class of each film as an index into the bundle's classes, (N,).
+
+    Raises DataError where bundle and catalogue do not mean the same by their classes.
+    """
+    names = films["class"].to_pylist()
+    strange = sorted(set(names).difference(bundle.classes))
+    if strange:
+        raise DataError(
+            f"{catalogue.root}: the class {strange[0]!r} is not one of the bundle's "
+            f"({', '.join(bundle.classes)}); compile it with a label map that gives the bundle's classes"
+        )
+    torn = sorted(name for name in set(names) if (name in bundle.healthy) != (name in catalogue.healthy))
+    if torn:
+        says = "healthy" if torn[0] in bundle.healthy else "diseased"
+        raise DataError(
+            f"{catalogue.root}: {torn[0]!r} is {says} for the bundle but not for the catalogue; "
+            "compile the catalogue again and name the same healthy classes"
+        )
+    index = {name: number for number, name in enumerate(bundle.classes)}
+    return np.array([index[name] for name in names], dtype=np.int64)
+
+
+def known_films(films: pa.Table, bundle: Bundle, catalogue: Catalogue) -> Contamination:
+    """How many of the films are not new to the bundle."""
+    return contamination(_identity(films), _identity(catalogue.table()), _trained_on(bundle))
+
+
+def ask(
+    films: pa.Table, labels: Labels, scorer: Scorer, cache: PixelCache | None, progress: Tell | None
+) -> Predictions:
+    """The bundle's answers, one for each film. Raises DataError where none of them can be scored."""
+    bundle = scorer.bundle
+    given = answers(scorer, films, cache, progress)
+    reasons = tuple(answer.reason if isinstance(answer, Refusal) else None for answer in given)
+    if all(reason is not None for reason in reasons):
+        raise DataError(
+            f"none of the {len(given)} films could be scored; the first: {films['path'][0]}: {reasons[0]}"
+        )
+    probabilities = np.full((len(given), len(bundle.classes)), np.nan)
+    for row, answer in enumerate(given):
+        if not isinstance(answer, Refusal):
+            probabilities[row] = answer
+    return Predictions(films, bundle.classes, bundle.healthy, labels, probabilities, reasons)
+
+
+def _identity(films: pa.Table) -> Identity:
+    return Identity(*(films[name].to_pylist() for name in ("sha256", "group", "patient")))
+
+
+def _trained_on(bundle: Bundle) -> frozenset[str]:
+    path = bundle.root / TRAINING_IMAGES
+    return frozenset(path.read_text(encoding="ascii").split()) if path.is_file() else frozenset()

@@ -1,0 +1,104 @@
+"""What a simulated department says: tables of waits, and the sentences that must stand beside them. Pure."""
+
+from __future__ import annotations
+
+from carina.evaluation.simulate import ANY, Figure, Policy, Simulation, Waits, row
+from carina.evaluation.wording import percent
+
+Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
+
+_LITTLE = 5.0  # minutes: a gain that nobody would notice
+
+
+def about(simulation: Simulation) -> str:
+    """What was simulated, in one line."""
+    here = simulation.department
+    return (
+        f"{here.name}: {sum(here.arrivals_per_hour):.0f} films a day, readers busy "
+        f"{percent(here.load)} of their time; {here.repetitions} repetitions of {here.days} days, "
+        f"the first {here.warm_up_days} not counted. Minutes from arrival until a reader opens the film."
+    )
+
+
+def shown(simulation: Simulation) -> tuple[Policy, ...]:
+    """The policies worth a table: without order, by urgency, and with the recommended maximum wait."""
+    plain = [policy for policy in simulation.outcomes if policy.cap is None]
+    return (*plain, *(() if simulation.recommended is None else (simulation.recommended,)))
+
+
+def table(simulation: Simulation, policy: Policy) -> Table:
+    """Mean, 95th percentile and longest wait of each group; missed films stand in rows of their own."""
+    head = ("films", "a repetition", "mean", "95th percentile", "longest")
+    return head, [
+        (
+            _named(each),
+            f"{each.films:.0f}",
+            *(_said(figure) for figure in (each.mean, each.p95, each.longest)),
+        )
+        for each in simulation.outcomes[policy]
+    ]
+
+
+def caps(simulation: Simulation) -> Table:
+    """Every policy by what matters: the wait of flagged disease, and the longest wait of missed disease."""
+    head = ("policy", "flagged disease, mean", "missed disease, mean", "missed disease, longest")
+    rows: list[tuple[str, ...]] = []
+    for policy, waits in simulation.outcomes.items():
+        flagged, missed = row(waits, ANY, missed=False), row(waits, ANY, missed=True)
+        rows.append((policy.name, _said(flagged.mean), _said(missed.mean), _said(missed.longest)))
+    return head, rows
+
+
+def lines(simulation: Simulation) -> tuple[str, ...]:
+    """What changes when the list is ordered, and which maximum wait is advised."""
+    plain, urgent = (next(p for p in simulation.outcomes if p == Policy(by)) for by in (False, True))
+    before, after = simulation.outcomes[plain], simulation.outcomes[urgent]
+    flagged = (row(before, ANY, missed=False).mean, row(after, ANY, missed=False).mean)
+    missed = (row(before, ANY, missed=True).longest, row(after, ANY, missed=True).longest)
+    said = [
+        f"Ordered by urgency, flagged disease waits {_change(*flagged)}.",
+        f"The price: the longest wait of missed disease is {_change(*missed)}.",
+    ]
+    gained = flagged[1].minus(flagged[0]).value
+    if gained is None or gained > -_LITTLE:
+        said.append("Here an ordered list gains next to nothing: it is hardly ever long.")
+    best = simulation.recommended
+    if best is None:
+        said.append(
+            "None of the maximum waits that were tried keeps missed disease from waiting longer; try shorter "
+            "ones (caps_minutes), or add readers."
+        )
+        return tuple(said)
+    with_cap = simulation.outcomes[best]
+    mean = _change(flagged[0], row(with_cap, ANY, missed=False).mean)
+    longest = _change(missed[0], row(with_cap, ANY, missed=True).longest)
+    said.append(f"Advised: a maximum wait of {best.cap:.0f} minutes. With it flagged disease waits {mean},")
+    said.append(f"and the longest wait of missed disease is {longest}.")
+    return tuple(said)
+
+
+def _named(each: Waits) -> str:
+    if each.group in ("no finding", "not analysed"):
+        return each.group
+    urgency = f" ({each.urgency})" if each.urgency else ""
+    return f"{each.group}{urgency}, {'missed' if each.missed else 'flagged'}"
+
+
+def _said(figure: Figure) -> str:
+    """``51 (35 to 67)``."""
+    if figure.interval is None:
+        return "–"
+    value, low, high = figure.interval
+    return f"{value:.0f} ({max(0.0, low):.0f} to {high:.0f})"
+
+
+def _change(before: Figure, after: Figure) -> str:
+    """``5 instead of 85 minutes (-80; 95 % interval -95 to -64)``."""
+    difference = after.minus(before).interval
+    if difference is None or before.value is None or after.value is None:
+        return "as long as before (none was met)"
+    value, low, high = difference
+    return (
+        f"{after.value:.0f} instead of {before.value:.0f} minutes ({value:+.0f}; 95 % interval "
+        f"{low:+.0f} to {high:+.0f})"
+    )

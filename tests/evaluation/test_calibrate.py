@@ -1,0 +1,168 @@
+"""From a bundle and a catalogue to a bundle with operating points, or a refusal."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from carina.cli import app
+from carina.data.catalogue import Catalogue
+from carina.errors import BundleError, ClaimError, OutputError
+from carina.evaluation.bayes import share
+from carina.evaluation.calibrate import Calibration, calibrate
+from carina.evaluation.wording import percent
+from carina.scoring.bundle import Bundle
+from carina.scoring.operating import operating_point, sites
+from carina.scoring.scorer import Scorer
+from tests.bundles import tiny_bundle
+from tests.evaluation.worlds import CLASSES, write_catalogue, write_films
+
+FILMS = 120  # 60 for calibration: 40 diseased films of 20 patients in each of two classes
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return write_films(tmp_path_factory.mktemp("films"), FILMS, size=64)
+
+
+@pytest.fixture(scope="module")
+def catalogue(films: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
+    return write_catalogue(tmp_path_factory.mktemp("made") / "catalogue", films, films_per_patient=1)
+
+
+@pytest.fixture(scope="module")
+def bundle(catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    known = catalogue.table("train")["sha256"].to_pylist()
+    return tiny_bundle(tmp_path_factory.mktemp("model") / "bundle", CLASSES, 64, trained_on=known)
+
+
+@pytest.fixture(scope="module")
+def done(bundle: Path, catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> Calibration:
+    out = tmp_path_factory.mktemp("out") / "calibrated"
+    return calibrate(bundle, catalogue, targets=(0.99, 0.9, 0.8), out=out, site="north")
+
+
+def test_the_bundle_carries_its_points_and_the_same_model(done: Calibration, bundle: Path) -> None:
+    before, after = Bundle.open(bundle), Bundle.open(done.bundle.root)
+    assert after.manifest.files == before.manifest.files
+    assert after.manifest.created == before.manifest.created
+    assert [point.target for point in sites(after)["north"].points] == [0.8, 0.9]
+    assert operating_point(after, "north").target == 0.9
+    assert operating_point(after, "north", 0.8).sensitivity.people == 40
+
+
+def test_the_threshold_finds_the_films_it_says_it_finds(done: Calibration, catalogue: Catalogue) -> None:
+    point = operating_point(done.bundle, "north", 0.9)
+    table = catalogue.table("valid")
+    scored = list(Scorer(done.bundle).score(table["path"].to_pylist()))
+    p_disease = np.array([getattr(each, "p_disease", np.nan) for each in scored])
+    ill = np.array([name != "Normal" for name in table["class"].to_pylist()])
+    assert int((p_disease[ill] >= point.threshold).sum()) == point.sensitivity.found == 40
+    assert int((p_disease[~ill] < point.threshold).sum()) == point.specificity.spared
+    assert point.sensitivity.limit == pytest.approx(0.05 ** (1 / 40))
+
+
+def test_the_same_films_put_the_probabilities_right(done: Calibration) -> None:
+    corrected = sites(done.bundle)["north"].corrected
+    assert corrected is not None
+    assert corrected.prevalence == pytest.approx(2 / 3)
+    assert corrected.after.log_loss <= corrected.before.log_loss
+    assert "calibration error" in done.probabilities()[0]
+
+
+def test_predictive_values_are_those_of_the_stated_prevalence(done: Calibration) -> None:
+    head, rows = done.at_prevalence(share("0.05", "the prevalence"))
+    assert head[1].endswith("(PPV)")
+    spared = done.site.points[-1].specificity.value or 0
+    assert rows[-1][-1] == percent(0.95 * spared)  # all 40 diseased people are found
+
+
+def test_what_cannot_be_carried_is_said(done: Calibration) -> None:
+    (said,) = done.refused
+    assert said == (
+        "40 positives can show at most 92.8 % at 95 % confidence; 299 without a miss are needed for 99 %; "
+        "calibrate on more diseased patients, or promise less"
+    )
+
+
+def test_scores_that_know_nothing_are_called_that(done: Calibration) -> None:
+    assert any("cannot be told from drawing lots" in warning for warning in done.warnings)
+
+
+def test_per_class_asks_more_of_the_films(bundle: Path, catalogue: Catalogue, tmp_path: Path) -> None:
+    with pytest.raises(ClaimError, match="Bacterial Pneumonia: 20 positives can show at most 86"):
+        calibrate(bundle, catalogue, targets=(0.9,), out=tmp_path / "out", per_class=True)
+    assert not (tmp_path / "out").exists()
+    point = calibrate(bundle, catalogue, targets=(0.8,), out=tmp_path / "out", per_class=True).site.points[0]
+    assert min(recall.limit for recall in point.classes.values()) >= 0.8
+
+
+def test_a_second_site_is_added_and_the_same_site_replaced(
+    done: Calibration, catalogue: Catalogue, tmp_path: Path
+) -> None:
+    out = tmp_path / "both"
+    calibrate(done.bundle, catalogue, targets=(0.8,), out=out, site="south")
+    calibrate(out, catalogue, targets=(0.85,), out=out, site="north")  # in place
+    both = sites(Bundle.open(out))
+    assert {name: [point.target for point in site.points] for name, site in both.items()} == {
+        "north": [0.85],
+        "south": [0.8],
+    }
+
+
+def test_films_the_model_knows_are_no_witnesses(catalogue: Catalogue, tmp_path: Path) -> None:
+    known = catalogue.table("valid")["sha256"].to_pylist()[:3]
+    bundle = tiny_bundle(tmp_path / "bundle", CLASSES, 64, trained_on=known)
+    with pytest.raises(ClaimError, match=r"3 of 60 films .* are not new to this bundle"):
+        calibrate(bundle, catalogue, targets=(0.8,), out=tmp_path / "out")
+
+
+def test_a_threshold_does_not_travel(done: Calibration, bundle: Path) -> None:
+    with pytest.raises(ClaimError, match=r"no operating point for the site 'south' \(it has 'north'\)"):
+        operating_point(done.bundle, "south")
+    with pytest.raises(ClaimError, match=r"0\.95 was not shown for 'north' \(shown: 0\.8, 0\.9\)"):
+        operating_point(done.bundle, "north", 0.95)
+    with pytest.raises(ClaimError, match="it has none at all"):
+        operating_point(Bundle.open(bundle), "north")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"model": "0" * 64}, "were shown for another model"),
+        ({"points": []}, "points"),
+        ({"extra": 1}, "extra"),
+    ],
+)
+def test_a_section_that_is_not_true_of_the_bundle_is_refused(
+    done: Calibration, tmp_path: Path, change: dict[str, object], said: str
+) -> None:
+    copy = Path(shutil.copytree(done.bundle.root, tmp_path / "copy"))
+    manifest = json.loads((copy / "bundle.json").read_text())
+    manifest["sections"]["operating_points"]["north"] |= change
+    (copy / "bundle.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=said):
+        sites(Bundle.open(copy))
+
+
+def test_a_site_needs_a_name_and_the_bundle_a_place(
+    bundle: Path, catalogue: Catalogue, tmp_path: Path
+) -> None:
+    with pytest.raises(ClaimError, match="no name of a site"):
+        calibrate(bundle, catalogue, targets=(0.8,), out=tmp_path / "out", site=" ")
+    with pytest.raises(OutputError, match="lies in the bundle"):
+        calibrate(bundle, catalogue, targets=(0.8,), out=bundle / "out")
+
+
+def test_the_verb_prints_the_table(bundle: Path, catalogue: Catalogue, tmp_path: Path) -> None:
+    words = ["calibrate", str(bundle), str(catalogue.root), "--out", str(tmp_path / "out"), "--site", "north"]
+    done = CliRunner().invoke(app, [*words, "--target-sensitivity", "0.9", "--target-sensitivity", "0.99"])
+    assert done.exit_code == 0
+    assert "92.7 %" in done.stdout
+    assert "40 of 40" in done.stdout
+    assert "299 without a miss are needed for 99 %" in done.stderr

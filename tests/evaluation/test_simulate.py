@@ -1,0 +1,207 @@
+"""A department for some weeks: what an ordered list gives, what it takes, and what a maximum wait saves."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from carina.cli import app
+from carina.errors import ClaimError
+from carina.evaluation import waiting
+from carina.evaluation.department import Department, read_department
+from carina.evaluation.simulate import ANY, Policy, Simulation, row, simulate
+from carina.scoring.operating import OperatingPoint, Recall, Spared
+
+BUSY: dict[str, Any] = {
+    "days": 7,
+    "repetitions": 8,
+    "arrivals_per_hour": [3, 2, 2, 2, 2, 3, 6, 10, 16, 18, 18, 17, 14, 15, 16, 15, 13, 11, 9, 7, 6, 5, 4, 3],
+    "readers": [1] * 8 + [2] * 10 + [1] * 6,
+    "reading": {"mean_minutes": 8.4, "sd_minutes": 6.0},
+    "model": {"specificity": 0.6, "not_analysed": 0.02},
+    "finding": [
+        {"name": "Pneumothorax", "share": 0.03, "urgency": "now", "sensitivity": 0.85},
+        {"name": "Pneumonia", "share": 0.20, "urgency": "soon", "sensitivity": 0.9},
+    ],
+}
+
+
+def department(**changes: object) -> Department:
+    return Department.model_validate(BUSY | changes)
+
+
+@pytest.fixture(scope="module")
+def busy() -> Simulation:
+    return simulate(department())
+
+
+def test_ordering_halves_the_mean_of_the_flagged_and_lengthens_the_longest_wait_of_the_missed(
+    busy: Simulation,
+) -> None:
+    """The shape of published simulations (Baltruschat et al. 2021): mean down, maximum of the missed up."""
+    plain, urgent = busy.outcomes[Policy(by_urgency=False)], busy.outcomes[Policy(by_urgency=True)]
+    for group in (ANY, "Pneumothorax", "Pneumonia"):
+        before, after = (
+            row(plain, group, missed=False).mean.value,
+            row(urgent, group, missed=False).mean.value,
+        )
+        assert before is not None
+        assert after is not None
+        assert after < 0.5 * before
+    change = row(urgent, ANY, missed=True).longest.minus(row(plain, ANY, missed=True).longest).interval
+    before = row(plain, ANY, missed=True).longest.value
+    assert change is not None
+    assert before is not None
+    assert change[0] > 0.25 * before
+    assert change[1] > 0  # in every repetition's terms, not by luck
+
+
+def test_the_recommended_maximum_wait_brings_the_missed_back_and_keeps_most_of_the_gain(
+    busy: Simulation,
+) -> None:
+    assert busy.recommended is not None
+    assert busy.recommended.cap is not None
+    plain, capped = busy.outcomes[Policy(by_urgency=False)], busy.outcomes[busy.recommended]
+    longest = [row(rows, ANY, missed=True).longest.value or 0 for rows in (plain, capped)]
+    means = [row(rows, ANY, missed=False).mean.value or 0 for rows in (plain, capped)]
+    assert longest[1] <= 1.05 * longest[0]
+    assert means[1] < 0.85 * means[0]
+
+
+def test_no_policy_saves_reading_time_only_its_order(busy: Simulation) -> None:
+    """The mean over all films hardly moves: what one gains another pays."""
+    means = []
+    for rows in busy.outcomes.values():
+        parts = [each for each in rows if each.group != ANY and each.mean.value is not None]
+        weights = [each.films for each in parts]
+        means.append(float(np.average([each.mean.value or 0 for each in parts], weights=weights)))
+    assert max(means) - min(means) < 0.06 * means[0]
+
+
+def test_what_could_not_be_analysed_never_sinks(busy: Simulation) -> None:
+    rows = busy.outcomes[Policy(by_urgency=True)]
+    refused, unflagged = row(rows, "not analysed", missed=False), row(rows, ANY, missed=True)
+    assert (refused.mean.value or 0) < 0.5 * (unflagged.mean.value or 0)
+
+
+def test_the_same_seed_gives_the_same_figures() -> None:
+    said = [
+        repr(simulate(department(days=3, repetitions=2, caps_minutes=[60], seed=seed)).outcomes)
+        for seed in (0, 0, 1)
+    ]
+    assert said[0] == said[1] != said[2]
+
+
+def test_one_reader_and_first_come_first_served_is_a_known_queue() -> None:
+    """M/M/1 has mean wait ρ / (μ - λ): 6 films an hour, 7.5 minutes each, gives 22.5 minutes."""
+    # Pollaczek and Khinchine ask for mean and variance only: those of an exponential will do.
+    reading = {"mean_minutes": 7.5, "sd_minutes": 7.5}
+    one_reader = department(
+        days=60,
+        repetitions=6,
+        arrivals_per_hour=[6] * 24,
+        readers=[1] * 24,
+        reading=reading,
+        caps_minutes=[1e9],
+    )
+    found = simulate(one_reader)
+    mean = row(found.outcomes[Policy(by_urgency=False)], "no finding", missed=False).mean.interval
+    assert mean is not None
+    assert mean[0] == pytest.approx(22.5, rel=0.12)
+
+
+def test_a_list_that_is_never_long_gains_nothing_and_that_is_said() -> None:
+    quiet = simulate(department(days=3, repetitions=3, readers=[6] * 24, caps_minutes=[30]))
+    assert any("gains next to nothing" in line for line in waiting.lines(quiet))
+
+
+def test_the_words_say_gain_price_and_advice(busy: Simulation) -> None:
+    said = waiting.lines(busy)
+    assert said[0].startswith("Ordered by urgency, flagged disease waits ")
+    assert said[1].startswith("The price: the longest wait of missed disease is ")
+    assert said[2].startswith(f"Advised: a maximum wait of {busy.recommended.cap:.0f} minutes")  # type: ignore[union-attr]
+    head, rows = waiting.table(busy, Policy(by_urgency=True))
+    assert [name for name, *_ in rows][:4] == [
+        "any disease, flagged",
+        "any disease, missed",
+        "Pneumothorax (now), flagged",
+        "Pneumothorax (now), missed",
+    ]
+    assert len(head) == len(rows[0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"readers": [1] * 24}, "readers are needed 127 % of their time"),
+        ({"readers": [0] * 24}, "readers are needed inf % of their time"),
+        ({"arrivals_per_hour": [1] * 23}, "arrivals_per_hour"),
+        ({"warm_up_days": 7}, "warm_up_days must be fewer"),
+        ({"caps_minutes": [0]}, "more than 0 minutes"),
+        ({"finding": []}, "finding"),
+        (
+            {"finding": [{"name": "TB", "share": 0.6, "urgency": "now", "sensitivity": 1}] * 2},
+            "name of its own",
+        ),
+        ({"beds": 4}, "beds"),
+    ],
+)
+def test_a_department_that_makes_no_sense_is_refused(changes: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        department(**changes)
+
+
+def test_measured_recall_replaces_what_the_file_says() -> None:
+    point = OperatingPoint(
+        target=0.9, confidence=0.95, per_class=False, threshold=0.3,
+        sensitivity=Recall(found=95, people=100, limit=0.9), films=200, below=50,
+        specificity=Spared(spared=70, people=100, low=0.6, high=0.8),
+        classes={"Pneumonia": Recall(found=94, people=100, limit=0.88)},
+    )  # fmt: skip
+    changed = department().with_point(point)
+    assert [each.sensitivity for each in changed.finding] == [0.85, 0.94]
+    assert changed.model.specificity == 0.7
+    with pytest.raises(ClaimError, match="no finding"):
+        department().with_point(point.model_copy(update={"classes": {}}))
+
+
+def test_the_verb_reads_a_file_and_names_its_faults(tmp_path: Path) -> None:
+    path = tmp_path / "dept.toml"
+    example = Path(__file__).parents[2] / "docs" / "examples" / "department.toml"
+    path.write_text(
+        example.read_text("utf-8")
+        .replace("days = 15", "days = 2")
+        .replace("repetitions = 12", "repetitions = 2"),
+        "utf-8",
+    )
+    said = CliRunner().invoke(app, ["simulate", "--config", str(path)])
+    assert said.exit_code == 0
+    assert "first come first served" in said.stdout
+    assert "TB (soon), missed" in said.stdout
+    path.write_text("days = 'many'")
+    with pytest.raises(ClaimError, match=r"dept\.toml: days: "):
+        read_department(path)
+    path.write_text("days =")
+    with pytest.raises(ClaimError, match="is not valid TOML"):
+        read_department(path)
+
+
+def test_without_simpy_the_cure_is_named() -> None:
+    code = """
+import sys
+sys.modules["simpy"] = None
+try:
+    import carina.evaluation.simulate
+except Exception as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (
+        "carina simulate needs an optional part; install it with: pip install 'carina[report]'" in done.stdout
+    )
