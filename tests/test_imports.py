@@ -25,6 +25,7 @@ def modules_after(code: str) -> set[str]:
         "carina.cli",
         "carina.data.catalogue",
         "carina.data.compile",
+        "carina.data.confounding.audit",
         "carina.data.pixels",
         "carina.data.sources",
         "carina.images.phantom",
@@ -45,7 +46,9 @@ def test_evaluation_never_imports_torch() -> None:
     assert loaded.isdisjoint({"torch", "torchvision", "timm", "lightning"})
 
 
-@pytest.mark.parametrize("verb", ["", "compile", "train", "evaluate", "score", "demo", "phantoms"])
+@pytest.mark.parametrize(
+    "verb", ["", "compile", "train", "evaluate", "score", "demo", "phantoms", "audit", "sources"]
+)
 def test_help_imports_no_room(verb: str) -> None:
     loaded = modules_after(
         f"""

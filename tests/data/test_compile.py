@@ -6,6 +6,7 @@ Films here are small pictures of smooth noise: alike only where one was made fro
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -406,3 +407,32 @@ def test_who_counts_as_a_child(
     answer = Admission(min_age=18).why_not(view=None, age=age, child=child, oldest=oldest)
     assert (answer[0] if answer else None) == code
     assert Admission().why_not(view=None, age=age, child=child, oldest=oldest) is None
+
+
+def test_the_verdict_of_the_quick_audit_is_in_the_report_and_in_the_catalogue(tmp_path: Path) -> None:
+    report = run({"clinic": clinic(tmp_path / "clinic")}, tmp_path / "cat")
+    assert report.verdict is not None
+    assert report.verdict.sentence.startswith("Cannot be told")
+    said = json.loads((tmp_path / "cat" / "audit.json").read_text())
+    assert said["verdict"]["sentence"] == report.verdict.sentence
+    assert said["catalogue"] == Catalogue.open(tmp_path / "cat").fingerprint
+
+
+def test_an_audit_of_older_films_does_not_outlive_them(tmp_path: Path) -> None:
+    run({"clinic": clinic(tmp_path / "clinic")}, tmp_path / "cat")
+    older = json.loads((tmp_path / "cat" / "audit.json").read_text())["catalogue"]
+    run({"clinic": clinic(tmp_path / "clinic", start=50)}, tmp_path / "cat")
+    assert json.loads((tmp_path / "cat" / "audit.json").read_text())["catalogue"] != older
+
+
+def test_relatives_are_warned_of_with_the_copies_that_join_them(tmp_path: Path) -> None:
+    hannover, compilation = tmp_path / "hannover", tmp_path / "covid_cxnet"
+    clinic(hannover)
+    clinic(compilation, start=1000)
+    Image.fromarray(picture(3)).save(compilation / "TB" / "p900_1.jpg", quality=80)  # of hannover
+    report = run([hannover, compilation], tmp_path / "cat")
+    said = (
+        "covid_cxnet is partly made of films of hannover; 1 group of copies joins the two, and a copy that "
+        "was not found may stand on two sides"
+    )
+    assert said in report.warnings

@@ -57,11 +57,14 @@ def test_three_files_and_the_headline(result: Evaluation) -> None:
         "report.html",
     ]
     assert result.headline[0].startswith("Recall of disease")
+    assert result.headline[1].startswith("Can this be believed?           Cannot be told")
     read = json.loads((result.out / "metrics.json").read_text())
     assert read == json.loads(json.dumps(result.metrics))
     assert read["metrics"]["films"] == 12
     assert read["metrics"]["detection"]["sensitivity"]["films"] == 8
     assert read["contamination"]["known"] == 0
+    assert read["verdict"]["grade"] == "unknown"
+    assert "all films come from one source, so nothing is known of any other" in read["verdict"]["untold"]
 
 
 def test_predictions_stand_one_a_film_with_truth_and_answer(result: Evaluation) -> None:

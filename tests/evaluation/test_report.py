@@ -9,6 +9,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from carina.data.confounding.verdict import Grade, Verdict
+from carina.evaluation.belief import Belief, within_sources
 from carina.evaluation.headline import lines
 from carina.evaluation.metrics import measure
 from carina.evaluation.pictures import FilmPicture, sample_rows
@@ -22,6 +24,11 @@ HISTORY = tuple(
      "stage": n // 3, "size": 64, "frozen": n < 3, "lr": 1e-3}
     for n in range(1, 5)
 )  # fmt: skip
+
+
+CONFOUNDED = Verdict(
+    Grade.CONFOUNDED, "Confounded: the border of the film alone (outer 12 %) tells COVID-19 (AUC 0.98)."
+)
 
 
 def evidence(given: Predictions | None = None, warnings: tuple[str, ...] = ()) -> Evidence:
@@ -39,8 +46,18 @@ def evidence(given: Predictions | None = None, warnings: tuple[str, ...] = ()) -
     picture = FilmPicture(
         "f.png", "hospital_a", "COVID-19", "Normal", 0.97, 3.5, film, np.stack([film] * 3, axis=-1)
     )
+    belief = Belief(CONFOUNDED, within_sources(asked))
     return Evidence(
-        "tiny", "Split “test”", metrics, asked, warnings, (("Bundle", "b"),), HISTORY, (picture,), (picture,)
+        "tiny",
+        "Split “test”",
+        metrics,
+        belief,
+        asked,
+        warnings,
+        (("Bundle", "b"),),
+        HISTORY,
+        (picture,),
+        (picture,),
     )
 
 
@@ -159,10 +176,37 @@ def test_the_same_evidence_gives_the_same_page(page: str) -> None:
 
 
 def test_the_terminal_shows_recall_of_disease_first_and_the_worst_disease() -> None:
-    shown = lines(evidence().metrics)
+    shown = lines(evidence().metrics, evidence().belief)
     assert shown[0].startswith("Recall of disease")
     assert "95 % interval" in shown[0]
     assert any(line.startswith("Worst disease") for line in shown)
+
+
+def test_the_first_screen_has_recall_interval_and_verdict_together(page: str) -> None:
+    shown = lines(evidence().metrics, evidence().belief)
+    assert [line[:31].strip() for line in shown[:3]] == [
+        "Recall of disease (sensitivity)", "Can this be believed?", "Within one source",
+    ]  # fmt: skip
+    assert "tells COVID-19 (AUC 0.98)" in shown[1]
+    assert "hospital_a 0." in shown[2]
+    screen = page.partition("<nav")[0]
+    assert 'class="verdict confounded"' in screen
+    assert "tells COVID-19 (AUC 0.98)" in screen
+    assert screen.index("Recall of disease") < screen.index("tells COVID-19 (AUC 0.98)")
+
+
+def test_what_the_model_was_taught_with_is_said_where_it_is_of_another_catalogue() -> None:
+    own = replace(evidence().belief, trained=CONFOUNDED)
+    assert own.lines()[-1] == ("The films it was taught with", CONFOUNDED.sentence)
+    assert own.to_dict()["trained"]["grade"] == "confounded"
+
+
+def test_a_source_without_both_sides_has_no_figure_of_its_own() -> None:
+    sick = predictions()
+    only = replace(sick, labels=np.zeros_like(sick.labels))
+    assert within_sources(only) == {}
+    said = dict(Belief(CONFOUNDED, {}).lines())
+    assert said["Within one source"] == "no source has films enough of both health and disease"
 
 
 def test_samples_are_drawn_from_each_class_and_never_twice() -> None:

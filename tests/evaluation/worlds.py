@@ -35,8 +35,12 @@ def write_catalogue(
     healthy: Sequence[str] = ("Normal",),
     valid: float = 0.5,
     films_per_patient: int = 2,
+    sources: Sequence[str] = ("hospital_a",),
 ) -> catalogue.Catalogue:
-    """The films in turn as the given classes; the first part is the validation split, the rest training."""
+    """The films in turn as the given classes; the first part is the validation split, the rest training.
+
+    Patients are dealt to ``sources`` in turn.
+    """
     rows = []
     for number, path in enumerate(paths):
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -46,8 +50,8 @@ def write_catalogue(
                 "path": str(path.resolve()),
                 "class": classes[number % len(classes)],
                 "findings": [],
-                "source": "hospital_a",
-                "patient": f"hospital_a:{number // films_per_patient}",
+                "source": sources[number // films_per_patient % len(sources)],
+                "patient": f"p:{number // films_per_patient}",
                 "group": sha256[:16],
                 "split": "valid" if number < valid * len(paths) else "train",
                 "width": 80,

@@ -73,6 +73,13 @@ def test_the_card_says_that_it_is_no_medical_device_and_what_was_measured(run: P
     assert "recall of disease" in card
 
 
+def test_bundle_and_card_carry_the_verdict_on_the_films(run: Path, catalogue: Catalogue) -> None:
+    said = Bundle.open(run / "bundle").manifest.sections["audit"]
+    assert said["grade"] in ("unknown", "doubtful", "confounded")  # a quick audit reassures nobody
+    card = (run / "bundle" / "card.md").read_text()
+    assert card.index(said["sentence"]) < card.index("recall of disease")
+
+
 def test_the_run_folder_holds_a_line_for_each_epoch(run: Path) -> None:
     lines = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     assert [(line["stage"], line["epoch"], line["size"]) for line in lines] == [

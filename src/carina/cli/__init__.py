@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from carina import __version__
-from carina.cli import claims
+from carina.cli import claims, trust
 from carina.errors import CarinaError, MissingExtra
 
 NOTICE = "Research use. Not a medical device. Every film must be read by a qualified person."
@@ -29,6 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(claims.app)
+app.add_typer(trust.app)
 
 
 def main() -> None:
@@ -131,6 +132,8 @@ def compile_(
     for warning in report.warnings:
         notes().print(f"warning: {warning}", markup=False)
     output().print(f"\n{report.summary()}", markup=False)
+    if report.verdict is not None:
+        output().print(f"verdict     {report.verdict.sentence}", markup=False)
     output().print(f"catalogue   {out}", markup=False)
 
 

@@ -108,6 +108,7 @@ def calibrate(
         markup=False,
     )
     show(output(), table(*done.table()))
+    output().print(f"\n{done.verdict.sentence}", markup=False)
     for point in done.site.points:
         output().print(
             f"\nEach disease at the {exactly(point.target)} point, the worst first:\n", markup=False

@@ -5,6 +5,7 @@
     conflicts.csv       copies with different labels
     groups.csv          every group of copies, exact and near
     catalogue.json      classes, counts, options, and the sha256 of catalogue.parquet; written last
+    audit.json          whether figures on these films can be believed (``confounding/``)
     pixels/             prepared films (``pixels.py``); may be deleted at any time
 
 Knows nothing of how films were found. Needs pyarrow and numpy only, so that a machine that trains or
@@ -34,13 +35,13 @@ from carina.errors import CatalogueError
 
 FORMAT = 1
 KIND = "carina catalogue"
-TABLE, MANIFEST = "catalogue.parquet", "catalogue.json"
+TABLE, MANIFEST, AUDIT = "catalogue.parquet", "catalogue.json", "audit.json"
 LISTS = {
     "dropped.csv": ("path", "source", "label", "code", "reason"),
     "conflicts.csv": ("group", "path", "class", "label", "source", "patient", "sha256"),
     "groups.csv": ("group", "path", "kept", "class", "source", "patient", "sha256"),
 }
-_KNOWN = frozenset({TABLE, MANIFEST, "pixels", *LISTS})
+_KNOWN = frozenset({TABLE, MANIFEST, AUDIT, "pixels", *LISTS})
 
 SCHEMA = pa.schema(
     [
@@ -196,6 +197,7 @@ def write(
         (partial / MANIFEST).write_text(json.dumps(full, indent=2, ensure_ascii=False) + "\n", "utf-8")
         out.mkdir(exist_ok=True)
         (out / MANIFEST).unlink(missing_ok=True)
+        (out / AUDIT).unlink(missing_ok=True)  # of the older films
         for name in (TABLE, *LISTS, MANIFEST):
             _flush(partial / name)
             (partial / name).replace(out / name)

@@ -13,16 +13,19 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
 from carina.data import catalogue
 from carina.data.admission import Admission
+from carina.data.confounding.audit import quick_audit, write_audit
 from carina.data.copies import Copies, Film, merge
 from carina.data.labels import LabelMap
 from carina.data.listing import Dropped, Folder, Listed, Sources, Tell, list_films, name_folders
 from carina.data.reading import Look, look_at_all
 from carina.data.report import CompileReport
+from carina.data.sources.family import kinship
 from carina.data.splits import SIDES, SplitRow, assign
 from carina.errors import LabelError, SourceError
 from carina.records import Progress
@@ -53,6 +56,8 @@ def compile(  # noqa: A001
     names the classes that mean "nothing found"; without it they are told by their names.
     ``split="image"`` deals single films at random, patients and copies torn apart, as the original
     report did; for comparison only. ``workers=0`` reads in this process.
+
+    The verdict of a quick audit of the catalogue (``confounding/``) is in the report and in ``audit.json``.
 
     The same folders, options and seed give the same ``catalogue.parquet``, byte for byte.
 
@@ -91,10 +96,11 @@ def compile(  # noqa: A001
         conflict_groups=len(copies.conflicting),
         seconds=0.0,
     )
-    report = replace(report, warnings=tuple(_warnings(report, split, min_age)))
+    warnings = (*_warnings(report, split, min_age), *_relatives(copies))
+    report = replace(report, warnings=warnings)
     options = {"valid": valid, "test": test, "seed": seed, "split": split, "views": views, "min_age": min_age}
     more = {"conflicts": conflicts, "labels": str(labels) if labels else None}
-    catalogue.write(
+    written = catalogue.write(
         out,
         [_row(film, copies, side) for film, side in zip(films, sides, strict=True)],
         _manifest(report, folders, {**options, **more}),
@@ -104,7 +110,9 @@ def compile(  # noqa: A001
             "groups.csv": copies.groups_table(films),
         },
     )
-    return replace(report, seconds=time.monotonic() - began)
+    audit = quick_audit(written, seed=seed)
+    write_audit(out, audit.to_dict())
+    return replace(report, seconds=time.monotonic() - began, verdict=audit.verdict)
 
 
 def _read(
@@ -182,6 +190,20 @@ def _warnings(report: CompileReport, split: str, min_age: float | None) -> Itera
         yield f"{report.unknown_ages} films state no age and came in unasked"
 
 
+def _relatives(copies: Copies) -> Iterator[str]:
+    """Sets that hold each other's films, and how many groups of copies join them."""
+    present = {c.image.source: c.folder.reader.name for film in copies.films for c in film.copies}
+    joined = Counter(
+        pair
+        for films in copies.members.values()
+        for pair in combinations(sorted({c.image.source for film in films for c in film.copies}), 2)
+    )
+    for one, other, words in kinship({*present, *present.values()}):
+        count = sum(n for pair, n in joined.items() if {one, other} <= {*pair, *(present[s] for s in pair)})
+        found = "1 group of copies joins" if count == 1 else f"{count} groups of copies join"
+        yield f"{words}; {found} the two, and a copy that was not found may stand on two sides"
+
+
 def _row(film: Film, copies: Copies, side: str) -> dict[str, Any]:
     image, facts = film.kept.image, film.facts
     return {
@@ -225,7 +247,9 @@ def _manifest(report: CompileReport, folders: Sequence[Folder], options: Mapping
                 "path": str(folder.path),
                 "licence": folder.reader.licence,
                 "citation": folder.reader.citation,
+                "terms": folder.reader.terms,
                 "ages": list(folder.reader.ages) if folder.reader.ages else None,
+                "scanner": folder.reader.scanner,
             }
             for folder in folders
         ],

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from carina.data.confounding.verdict import Verdict
+
 MERGED, CONFLICT = "exact_copy", "conflict"
 
 REASONS = {
@@ -47,6 +49,7 @@ class CompileReport:
     conflict_groups: int
     seconds: float
     warnings: tuple[str, ...] = field(default=())
+    verdict: Verdict | None = None  # of the quick audit; None until the catalogue is written
 
     @property
     def images(self) -> int:
@@ -99,6 +102,6 @@ class CompileReport:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for the manifest; no time and no place, so that equal compiles write equal counts."""
         plain = asdict(self)
-        for key in ("catalogue", "seconds", "classes", "healthy"):
+        for key in ("catalogue", "seconds", "classes", "healthy", "verdict"):
             del plain[key]
         return plain

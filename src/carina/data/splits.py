@@ -55,12 +55,24 @@ def assign(
         raise SplitError("films to be split must have keys of their own; the same key came twice")
     if by == "image":
         return _at_random(rows, shares, seed)
-    components = _components(rows, ties)
-    _check_enough(components, shares)
-    sides = _deal(components, shares, seed)
-    _fill_gaps(components, sides, shares, seed)
-    side_of = {row.key: side for component, side in zip(components, sides, strict=True) for row in component}
+    parts = components(rows, ties)
+    _check_enough(parts, shares)
+    sides = _deal(parts, shares, seed)
+    _fill_gaps(parts, sides, shares, seed)
+    side_of = {row.key: side for part, side in zip(parts, sides, strict=True) for row in part}
     return [side_of[row.key] for row in rows]
+
+
+def folds(rows: Sequence[SplitRow], count: int, seed: int) -> list[int]:
+    """The fold, 0 to ``count`` - 1, of each row, for cross-validation; dealt by the same rules as sides.
+
+    Nothing that belongs together is in two folds, and each fold has its share of every class and
+    source, as far as components allow.
+    """
+    parts = components(rows)
+    dealt = _deal(parts, {str(fold): 1 / count for fold in range(count)}, seed)
+    fold_of = {row.key: int(fold) for part, fold in zip(parts, dealt, strict=True) for row in part}
+    return [fold_of[row.key] for row in rows]
 
 
 def _shares(valid: float, test: float) -> dict[str, float]:
@@ -88,7 +100,7 @@ def _at_random(rows: Sequence[SplitRow], shares: Mapping[str, float], seed: int)
     return sides
 
 
-def _components(rows: Sequence[SplitRow], ties: Iterable[tuple[str, str]]) -> list[list[SplitRow]]:
+def components(rows: Sequence[SplitRow], ties: Iterable[tuple[str, str]] = ()) -> list[list[SplitRow]]:
     """Films joined by patients and groups, by union-find; components and their films in order of key."""
     parent: dict[Hashable, Hashable] = {}
 

@@ -47,6 +47,24 @@ def answers(scorer: Scorer, films: pa.Table, cache: PixelCache | None, tell: Tel
     return given
 
 
+def embeddings(
+    scorer: Scorer, films: pa.Table, cache: PixelCache | None, tell: Tell | None
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]] | None]:
+    """Probabilities (C,) and embedding (D,) for each row of ``films``, in order; None where refused."""
+    if cache is None:
+        for done, answer in enumerate(_predictions(scorer, films), 1):
+            yield None if isinstance(answer, Refusal) else (answer.probabilities, answer.embedding)
+            if tell is not None:
+                tell(Progress("score", done, len(films)))
+        return
+    hashes = films["sha256"].to_pylist()
+    for start in range(0, len(hashes), _CHUNK):
+        outputs = scorer.predict(cache.array(hashes[start : start + _CHUNK]))
+        yield from zip(outputs.probabilities, outputs.embedding, strict=True)
+        if tell is not None:
+            tell(Progress("score", min(start + _CHUNK, len(hashes)), len(hashes)))
+
+
 def looks(scorer: Scorer, films: pa.Table, cache: PixelCache | None) -> Iterator[Look | None]:
     """The film and its map for each row of ``films``, in order; None where the film cannot be had."""
     if cache is not None:

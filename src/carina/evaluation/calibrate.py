@@ -16,6 +16,8 @@ from pathlib import Path
 
 import carina
 from carina.data.catalogue import Catalogue
+from carina.data.confounding.audit import verdict_on
+from carina.data.confounding.verdict import Verdict
 from carina.errors import BundleError, ClaimError, MissingExtra, OutputError
 from carina.evaluation.answers import cached
 from carina.records import Progress
@@ -56,6 +58,7 @@ class Calibration:
     site: Site
     refused: tuple[str, ...]
     warnings: tuple[str, ...]
+    verdict: Verdict  # on the films: no point is shown without it
 
     def table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """Columns and rows, one for each point."""
@@ -155,7 +158,8 @@ def calibrate(
         corrected=_corrected(predictions, seed),
     )
     written = _write(bundle, out, {**sites(bundle), site: shown})
-    return Calibration(written, site, shown, refused, _warnings(shown, listed=known.same_film is not None))
+    warnings = _warnings(shown, listed=known.same_film is not None)
+    return Calibration(written, site, shown, refused, warnings, verdict_on(catalogue))
 
 
 def _check_request(bundle: Bundle, out: Path, site: str) -> None:

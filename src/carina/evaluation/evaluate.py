@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from carina.data.catalogue import Catalogue
+from carina.data.confounding.audit import verdict_on
 from carina.data.pixels import PixelCache
 from carina.errors import MissingExtra, OutputError
 from carina.evaluation.answers import Tell, cached
@@ -29,6 +30,7 @@ from carina.scoring.scorer import Scorer
 
 try:
     from carina.evaluation import headline, report, results
+    from carina.evaluation.belief import Belief, belief
     from carina.evaluation.metrics import Metrics, measure, top_losses
     from carina.evaluation.pictures import film_pictures, sample_rows
     from carina.evaluation.predictions import Predictions
@@ -53,7 +55,7 @@ class Evaluation:
     warnings: tuple[str, ...]
 
     def lines(self) -> list[str]:
-        """What a terminal shows: warnings first, then recall of disease, then the rest."""
+        """What a terminal shows: warnings, recall of disease, whether to believe it, then the rest."""
         return [*(f"warning: {each}" for each in self.warnings), *self.headline]
 
 
@@ -88,12 +90,13 @@ def evaluate(
     _tell(progress, "measure", 0)
     metrics = _measured(predictions, seed)
     warnings = _warnings(predictions, metrics, known, split)
-    content = results.content(bundle, catalogue, split, seed, predictions, metrics, known, warnings)
+    believed = belief(predictions, verdict_on(catalogue), bundle.manifest, catalogue.fingerprint, seed=seed)
+    content = results.content(bundle, catalogue, split, seed, predictions, metrics, believed, known, warnings)
     _tell(progress, "measure", 1)
-    page = report.render(_evidence(content, predictions, metrics, warnings, history, scorer, cache))
+    page = report.render(_evidence(content, predictions, metrics, believed, warnings, history, scorer, cache))
     results.write(folder, predictions.table(), page, content)
     _tell(progress, "report", 1)
-    return Evaluation(folder, content, headline.lines(metrics), warnings)
+    return Evaluation(folder, content, headline.lines(metrics, believed), warnings)
 
 
 def _usable_folder(out: Path, bundle: Bundle) -> Path:
@@ -155,6 +158,7 @@ def _evidence(
     content: Mapping[str, Any],
     predictions: Predictions,
     metrics: Metrics,
+    believed: Belief,
     warnings: tuple[str, ...],
     history: tuple[dict[str, Any], ...],
     scorer: Scorer,
@@ -173,6 +177,7 @@ def _evidence(
         title=f"{bundle['name']}: what may be claimed",
         lead=f"Split “{split}”: {films} · {content['created'][:10]}",
         metrics=metrics,
+        belief=believed,
         predictions=predictions,
         warnings=warnings,
         facts=(

@@ -1,12 +1,14 @@
-"""The first words about a bundle: recall of disease, its interval and the films behind it, then its price.
+"""The first words about a bundle: recall of disease, whether to believe it, then its price.
 
-One wording for the first screen of the page and for the terminal. Pure.
+One wording for the first screen of the page and for the terminal. No figure is said without the verdict
+on the films it was measured on. Pure.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from carina.evaluation.belief import Belief
 from carina.evaluation.bootstrap import Rate
 from carina.evaluation.metrics import Metrics
 from carina.evaluation.wording import area_value, counted, interval, percent, with_interval
@@ -43,8 +45,8 @@ def headlines(metrics: Metrics) -> tuple[Headline, ...]:
     )
 
 
-def lines(metrics: Metrics) -> tuple[str, ...]:
-    """What a terminal shows, one figure a line."""
+def lines(metrics: Metrics, belief: Belief) -> tuple[str, ...]:
+    """What a terminal shows, one figure a line; the verdict stands right below the recall."""
     shown = [
         (
             card.label,
@@ -52,6 +54,7 @@ def lines(metrics: Metrics) -> tuple[str, ...]:
         )
         for card in headlines(metrics)
     ]
+    shown[1:1] = belief.lines()
     sick = [each for each in metrics.per_class if not each.healthy and each.detected.value is not None]
     if len(sick) > 1 and metrics.detection.sensitivity.value is not None:
         worst = min(sick, key=lambda each: each.order)

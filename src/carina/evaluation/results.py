@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 import carina
 from carina.data.catalogue import Catalogue
 from carina.errors import OutputError
+from carina.evaluation.belief import Belief
 from carina.evaluation.contamination import Contamination
 from carina.evaluation.metrics import Metrics
 from carina.evaluation.predictions import Predictions
@@ -38,6 +39,7 @@ def content(
     seed: int,
     predictions: Predictions,
     metrics: Metrics,
+    believed: Belief,
     known: Contamination,
     warnings: tuple[str, ...],
 ) -> dict[str, Any]:
@@ -61,6 +63,7 @@ def content(
         "catalogue": {"path": str(catalogue.root), "fingerprint": catalogue.fingerprint},
         "split": split,
         "seed": seed,
+        "verdict": believed.to_dict(),
         "warnings": list(warnings),
         "contamination": {**asdict(known), "known": None if known.same_film is None else known.known},
         "refused": refused,

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carina.evaluation import figures
+from carina.evaluation.belief import Belief
 from carina.evaluation.blocks import Block, Card, Chart, Gallery, Paragraph, Section, Table
 from carina.evaluation.bootstrap import Rate
 from carina.evaluation.metrics import Metrics, curve, disease_probability
@@ -31,6 +32,7 @@ class Evidence:
     title: str
     lead: str  # one line below it: which films
     metrics: Metrics
+    belief: Belief
     predictions: Predictions
     warnings: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]  # what was measured on what, for the record

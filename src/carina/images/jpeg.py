@@ -121,6 +121,28 @@ def decode(data: bytes, header: JpegHeader, name: str, *, reduce: int = 1) -> ND
     return np.ascontiguousarray(pixels[..., 0], np.uint8)
 
 
+def quantisation(data: bytes) -> bytes:
+    """The first quantisation table before the first scan (T.81 B.2.4.1); empty where none can be read.
+
+    It is that of luminance, and tells how strongly the encoder compressed.
+    """
+    at = 2
+    try:
+        while True:
+            marker, at = _next_marker(data, at, "")
+            if marker in _BARE:
+                continue
+            if marker in (0xD9, 0xDA) or at + 2 > len(data):
+                return b""
+            (length,) = struct.unpack_from(">H", data, at)
+            if marker == 0xDB:
+                wide = data[at + 2] >> 4  # 0: values of 8 bits, 1: of 16
+                return data[at + 3 : min(at + length, at + 3 + (128 if wide else 64))]
+            at += max(2, length)
+    except (TruncatedImage, UnreadableImage, IndexError):
+        return b""
+
+
 def exif_orientation(tiff: bytes) -> int:
     """``Orientation`` (tag 0x0112) of an EXIF block, 1 where it is missing or makes no sense."""
     order = {b"II": "<", b"MM": ">"}.get(tiff[:2])

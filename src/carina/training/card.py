@@ -36,7 +36,10 @@ def card(manifest: Manifest, last: Mapping[str, Any]) -> str:
         "",
         *_counts(manifest),
         "",
+        *_origins(manifest),
         "## On the validation films",
+        "",
+        f"**{_verdict(manifest)}**",
         "",
         "Measured while training, on films the weights did not learn from but the recipe may have been",
         "chosen on; `carina evaluate` gives figures with intervals.",
@@ -59,6 +62,28 @@ def _counts(manifest: Manifest) -> list[str]:
         for source, counts in sorted(manifest.data.counts.items())
     ]
     return [_row(head), _row(["---"] * len(head)), *map(_row, rows)]
+
+
+def _verdict(manifest: Manifest) -> str:
+    """The sentence that no figure is printed without."""
+    audit = manifest.sections.get("audit", {})
+    return str(audit.get("sentence") or "Nobody has asked whether figures on these films can be believed.")
+
+
+def _origins(manifest: Manifest) -> list[str]:
+    """A line for each set: licence, terms, citation, ages and scanner where known."""
+    lines = []
+    for name, facts in sorted(manifest.sections.get("sources", {}).items()):
+        ages = facts.get("ages")
+        said = [
+            f"licence: {facts['licence']}" if facts.get("licence") else None,
+            facts.get("terms"),
+            f"ages {ages[0]:g} to {ages[1]:g} years" if ages else None,
+            f"taken with {facts['scanner']}" if facts.get("scanner") else None,
+            facts.get("citation") if facts.get("citation") != "none" else None,
+        ]
+        lines.append(f"- {name}: {facts.get('title', name)}. " + "; ".join(text for text in said if text))
+    return [*lines, ""] if lines else []
 
 
 def _row(cells: list[str]) -> str:

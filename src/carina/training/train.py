@@ -21,6 +21,7 @@ from lightning.fabric import Fabric
 from numpy.typing import NDArray
 
 from carina.data.catalogue import Catalogue
+from carina.data.confounding.audit import verdict_on
 from carina.data.pixels import PixelCache
 from carina.errors import DataError, RecipeError
 from carina.images.prepare import Preparation
@@ -209,6 +210,7 @@ class _Job:
                 counts=self._counts(),
             ),
             recipe=self.recipe.to_dict(),
+            sections={"audit": verdict_on(self.catalogue).to_dict(), "sources": self._sources()},
             versions=_versions(),
             parity=Parity(max_abs_diff=exported.apart, images=exported.images),
             training={
@@ -222,6 +224,16 @@ class _Job:
                 },
             },
         )
+
+    def _sources(self) -> dict[str, dict[str, Any]]:
+        """What the catalogue states of each set that training films come from: licence, citation, terms."""
+        used = set(self.parts["train"].sources)
+        listed = self.catalogue.manifest.get("sources", ())
+        return {
+            each["name"]: {key: value for key, value in each.items() if key not in ("name", "path")}
+            for each in listed
+            if each["name"] in used
+        }
 
     def _counts(self) -> dict[str, dict[str, int]]:
         """Training films by source and class."""

@@ -49,4 +49,5 @@ SOURCE = Source(
     citation="Chung, Wang, Wong: Actualmed COVID-19 chest X-ray dataset initiative, 2020",
     recognise=recognise,
     read=read,
+    terms="free download from GitHub",
 )

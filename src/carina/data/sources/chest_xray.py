@@ -59,5 +59,6 @@ SOURCE = Source(
     citation="Kermany, Zhang, Goldbaum: Labeled OCT and chest X-ray images. Mendeley Data rscbjbr9sj, 2018",
     recognise=recognise,
     read=read,
+    terms="free download from Mendeley Data, or from Kaggle with an account",
     ages=(1, 5),
 )

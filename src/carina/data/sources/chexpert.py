@@ -98,4 +98,5 @@ SOURCE = Source(
     citation="Irvin et al.: CheXpert: a large chest radiograph dataset with uncertainty labels. AAAI 2019",
     recognise=recognise,
     read=read,
+    terms="register with Stanford AIMI",
 )

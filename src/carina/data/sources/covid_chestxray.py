@@ -65,4 +65,5 @@ SOURCE = Source(
     citation="Cohen et al.: COVID-19 image data collection: prospective predictions are the future. 2020",
     recognise=recognise,
     read=read,
+    terms="free download from GitHub",
 )

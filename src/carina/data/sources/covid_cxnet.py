@@ -77,4 +77,5 @@ SOURCE = Source(
     citation="Haghanifar et al.: COVID-CXNet. Multimedia Tools and Applications 2022",
     recognise=recognise,
     read=read,
+    terms="free download from GitHub",
 )

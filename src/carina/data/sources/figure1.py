@@ -56,4 +56,5 @@ SOURCE = Source(
     citation="Chung: Figure 1 COVID-19 chest x-ray dataset initiative, 2020",
     recognise=recognise,
     read=read,
+    terms="free download from GitHub",
 )

@@ -48,4 +48,5 @@ SOURCE = Source(
     citation="Winther et al.: COVID-19 image repository. 2020, doi 10.6084/m9.figshare.12275009",
     recognise=recognise,
     read=read,
+    terms="free download from figshare or GitHub",
 )

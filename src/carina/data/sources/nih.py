@@ -54,4 +54,5 @@ SOURCE = Source(
     citation="Wang et al.: ChestX-ray8: hospital-scale chest X-ray database and benchmarks. CVPR 2017",
     recognise=recognise,
     read=read,
+    terms="free download from the NIH Clinical Center",
 )

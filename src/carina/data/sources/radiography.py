@@ -54,4 +54,5 @@ SOURCE = Source(
     citation="Chowdhury et al. IEEE Access 2020; Rahman et al. Computers in Biology and Medicine 2021",
     recognise=recognise,
     read=read,
+    terms="from Kaggle, with an account",
 )

@@ -57,4 +57,5 @@ SOURCE = Source(
     "pneumonia. Radiology: Artificial Intelligence 2019",
     recognise=recognise,
     read=read,
+    terms="register at Kaggle and accept the rules",
 )

@@ -30,9 +30,9 @@ class Source:
 
     ``recognise`` looks at names and table headers only; ``read`` yields the films in a fixed order.
     A reader sets ``SourceImage.source`` to its own name, or to the name of the set a film really is
-    from where one folder joins two sets. ``ages`` is the span of ages, in years, that the set's
-    authors state for all of its films. ``generic`` readers know a shape, not a set: their patients
-    are unique only within the folder.
+    from where one folder joins two sets. ``terms`` says how a person comes by the set. ``ages`` is the
+    span of ages, in years, that the set's authors state for all of its films. ``generic`` readers know a
+    shape, not a set: their patients are unique only within the folder.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Source:
     citation: str
     recognise: Callable[[Path], bool]
     read: Callable[[Path], Iterator[SourceImage | LeftOut]]
+    terms: str = "yours"
     ages: tuple[float, float] | None = None
     scanner: str | None = None
     generic: bool = False

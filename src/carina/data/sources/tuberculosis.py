@@ -93,7 +93,7 @@ def _reader(name: str, wanted: frozenset[str]) -> Callable[[Path], Iterator[Sour
     return read
 
 
-def _source(name: str, title: str, *wanted: str) -> Source:
+def _source(name: str, title: str, *wanted: str, scanner: str | None = None) -> Source:
     return Source(
         name=name,
         title=title,
@@ -102,9 +102,15 @@ def _source(name: str, title: str, *wanted: str) -> Source:
         "diseases. Quantitative Imaging in Medicine and Surgery 2014",
         recognise=lambda root: set(wanted) <= _present(root),
         read=_reader(name, frozenset(wanted)),
+        terms="free download from the National Library of Medicine",
+        scanner=scanner,
     )
 
 
 BOTH = _source("shenzhen_montgomery", "Shenzhen and Montgomery in one folder", "shenzhen", "montgomery")
-SHENZHEN = _source("shenzhen", "Shenzhen hospital X-ray set", "shenzhen")
-MONTGOMERY = _source("montgomery", "Montgomery County X-ray set", "montgomery")
+SHENZHEN = _source(
+    "shenzhen", "Shenzhen hospital X-ray set", "shenzhen", scanner="Philips DR Digital Diagnost"
+)
+MONTGOMERY = _source(
+    "montgomery", "Montgomery County X-ray set", "montgomery", scanner="Eureka stationary machine (CR)"
+)

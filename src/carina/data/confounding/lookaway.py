@@ -1,0 +1,85 @@
+"""What is left of a film for somebody who may not look at its lungs, as numbers for a classifier.
+
+The films come from a pixel cache of ``PREPARATION``: stretched to a square, so that the shape of a film
+stays a fact of its header and does not leak into its picture as black bars. Pure arrays.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carina.images.prepare import Preparation
+
+PREPARATION = Preparation(size=192, fit="stretch")  # letters of 3 % of the film keep 6 pixels
+SIDE = 64  # pixels a side that border and blacked-out films are looked at with
+BORDER = 0.12  # of each side
+ELLIPSE = 0.46  # half axes of what is blacked out, in shares of the sides
+COMPONENTS = 40
+
+Films = NDArray[np.uint8]  # (N, S, S)
+Features = NDArray[np.float32]  # (N, F)
+_CHUNK = 256
+
+
+def reduced(films: Films, side: int) -> Features:
+    """Block means: (N, S, S) uint8 to (N, side, side) float32; ``side`` divides S."""
+    size = films.shape[1]
+    if size % side:
+        raise ValueError(f"films of {size} pixels cannot be cut into {side} whole blocks")
+    block = size // side
+    small = np.empty((len(films), side, side), np.float32)
+    for start in range(0, len(films), _CHUNK):
+        chunk = np.asarray(films[start : start + _CHUNK])
+        small[start : start + _CHUNK] = chunk.reshape(-1, side, block, side, block).mean(
+            (2, 4), dtype=np.float32
+        )
+    return small
+
+
+def border_mask(side: int) -> NDArray[np.bool_]:
+    """(side, side): the outer 12 % of every side."""
+    width = max(1, round(BORDER * side))
+    mask = np.ones((side, side), np.bool_)
+    mask[width:-width, width:-width] = False
+    return mask
+
+
+def outside_mask(side: int) -> NDArray[np.bool_]:
+    """(side, side): what is left when an ellipse in the middle of the film is blacked out."""
+    y, x = (np.mgrid[0:side, 0:side] + 0.5) / side - 0.5
+    return np.asarray((x / ELLIPSE) ** 2 + (y / ELLIPSE) ** 2 >= 1, np.bool_)
+
+
+def border_only(small: Features) -> Features:
+    """(N, side, side) to the outer 12 %, as principal components."""
+    return _principal(small[:, border_mask(small.shape[1])])
+
+
+def blacked_out(small: Features) -> Features:
+    """(N, side, side) to what lies outside the middle ellipse, as principal components."""
+    return _principal(small[:, outside_mask(small.shape[1])])
+
+
+def thumbnail(small: Features) -> Features:
+    """(N, side, side) to 8 × 8 means, (N, 64)."""
+    block = small.shape[1] // 8
+    return np.asarray(small.reshape(-1, 8, block, 8, block).mean((2, 4)).reshape(len(small), 64), np.float32)
+
+
+def _principal(pixels: Features) -> Features:
+    """(N, P) to at most ``COMPONENTS`` principal components (N, k), by the eigenvectors of the covariance.
+
+    No label is used, so this may be learnt from all films at once.
+    """
+    centred = pixels - pixels.mean(0)
+    films, values = centred.shape
+    wanted = min(COMPONENTS, films - 1, values)
+    if wanted < 1:
+        return np.zeros((films, 1), np.float32)
+    if films >= values:
+        _, vectors = np.linalg.eigh(centred.T @ centred)
+        return np.asarray(centred @ vectors[:, ::-1][:, :wanted], np.float32)
+    lengths, vectors = np.linalg.eigh(centred @ centred.T)
+    scale = np.sqrt(np.maximum(lengths[::-1][:wanted], 0))
+    return np.asarray(vectors[:, ::-1][:, :wanted] * scale, np.float32)
