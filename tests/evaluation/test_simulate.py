@@ -128,8 +128,11 @@ def test_the_words_say_gain_price_and_advice(busy: Simulation) -> None:
     assert said[2].startswith(f"Advised: a maximum wait of {busy.recommended.cap:.0f} minutes")  # type: ignore[union-attr]
     head, rows = waiting.table(busy, Policy(by_urgency=True))
     assert [name for name, *_ in rows][:4] == [
-        "any disease, flagged", "any disease, missed", "Pneumothorax (now), flagged", "Pneumothorax (now), missed",
-    ]  # fmt: skip
+        "any disease, flagged",
+        "any disease, missed",
+        "Pneumothorax (now), flagged",
+        "Pneumothorax (now), missed",
+    ]
     assert len(head) == len(rows[0])
 
 
