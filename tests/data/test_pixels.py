@@ -279,13 +279,17 @@ def builder(catalogue: Films, before: str = "") -> subprocess.Popen[str]:
     code = f"""
         import json
         from pathlib import Path
-        import pyarrow as pa
         from carina.data.pixels import PixelCache
         from carina.images.prepare import Preparation
 
+        class Column(list):
+            to_pylist = list.copy
+
         class Catalogue:
             root = Path({str(catalogue.root)!r})
-            def table(self): return pa.table(json.loads(Path({str(listed)!r}).read_text()))
+            def table(self):
+                listed = json.loads(Path({str(listed)!r}).read_text())
+                return {{name: Column(column) for name, column in listed.items()}}
 
         {before}
         PixelCache.build(Catalogue(), Preparation.from_dict({SMALL.to_dict()!r}), workers=0)

@@ -11,9 +11,12 @@ import torch
 from tests.training.small import Small
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> Iterator[None]:
-    """The tests share the machine with each other."""
+    """The tests share the machine with each other, and sums in float depend on how many threads share them.
+
+    For the whole session: fixtures that last as long are made before those of a single test.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

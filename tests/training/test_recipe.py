@@ -125,3 +125,11 @@ def test_a_recipe_survives_the_way_through_its_own_plain_data(path: Path) -> Non
 def test_a_frozen_stage_takes_the_last_of_two_rates() -> None:
     recipe = parse_recipe({"stage": [{"epochs": 1, "frozen": True, "lr": [1e-5, 1e-3]}]})
     assert recipe.stage[0].rates == (1e-3, 1e-3)
+
+
+def test_a_bare_name_is_a_recipe_that_ships_even_beside_a_folder_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    assert load_recipe("demo").stage[0].size == 64

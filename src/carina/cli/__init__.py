@@ -7,6 +7,7 @@ is our bug and keeps its traceback.
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -238,7 +239,7 @@ def demo(
     out: Annotated[
         Path, typer.Option(help="Folder of the demonstration; an earlier one there is replaced.")
     ] = Path("demo"),
-    per_class: Annotated[int, typer.Option(min=12, help="Synthetic films of each class.")] = 100,
+    per_class: Annotated[int, typer.Option(min=12, help="Synthetic films of each class.")] = 150,
     open_report: Annotated[
         bool, typer.Option("--open/--no-open", help="Open the report in a browser, if there is one.")
     ] = True,
@@ -260,7 +261,7 @@ def demo(
 def _source(argument: str) -> Path | tuple[str, Path]:
     """``NAME=PATH`` or a bare ``PATH``; a path that exists as it stands is a path."""
     name, mark, path = argument.partition("=")
-    if not mark or Path(argument).exists() or not name.isidentifier():
+    if not mark or Path(argument).exists() or not re.fullmatch(r"[\w.-]+", name):
         return Path(argument).expanduser()
     return name, Path(path).expanduser()
 

@@ -25,7 +25,7 @@ _RIDGE = 0.05  # share of the mean variance added to the variance within a film
 _NEIGHBOURS = 8  # looked at for each film; copies of copies find each other through the group
 _LIKENESS = 0.45  # cosine below which a neighbour is not looked at; copies have 0.6 and more
 _GROUP = 32  # neighbours are sought among the best of so many films at a time
-_CELLS_AT_ONCE = 1 << 25  # likenesses in memory (float32)
+_CELLS_AT_ONCE = 1 << 24  # likenesses in memory for each thread (float32)
 _ALL_PAIRS = 48  # as many films are few enough to compare each with each
 _BLOCK = 512
 
@@ -48,7 +48,7 @@ def all_pairs(count: int) -> bool:
     return count <= _ALL_PAIRS
 
 
-def neighbours(own: Array, others: Array, told: Callable[[int], None]) -> NDArray[np.int64]:
+def neighbours(own: Array, others: Array, pool: Executor, told: Callable[[int], None]) -> NDArray[np.int64]:
     """Pairs (first < second) of films whose vectors are near, (P, 2), each once.
 
     ``own`` and ``others`` are vectors of the same films, or of their mirror images. ``told`` is called
@@ -58,21 +58,22 @@ def neighbours(own: Array, others: Array, told: Callable[[int], None]) -> NDArra
     padded = np.zeros((-(-count // _GROUP) * _GROUP, own.shape[1]), np.float32)
     padded[:count] = others
     step = max(16, _CELLS_AT_ONCE // len(padded))
-    found = []
-    for start in range(0, count, step):
+
+    def nearest(start: int) -> tuple[int, NDArray[np.int64]]:
         rows = np.arange(start, min(start + step, count))
         likeness = own[rows] @ padded.T
         likeness[np.arange(len(rows)), rows] = -1
-        found.append(np.stack([rows, *_nearest(likeness)], axis=1))
-        told(int(rows[-1]) + 1)
-    table = np.concatenate(found)
-    first, second = np.repeat(table[:, 0], _NEIGHBOURS), table[:, 1:].ravel()
-    kept = second >= 0
-    return np.unique(np.sort(np.stack([first[kept], second[kept]], axis=1), axis=1), axis=0)
+        return int(rows[-1]) + 1, np.stack([np.repeat(rows, _NEIGHBOURS), _nearest(likeness).ravel()], axis=1)
+
+    found = []
+    for done, pairs in pool.map(nearest, range(0, count, step)):
+        found.append(pairs[pairs[:, 1] >= 0])
+        told(done)
+    return np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
 
 
-def _nearest(likeness: Array) -> list[NDArray[np.int64]]:
-    """For each row its nearest columns, as ``_NEIGHBOURS`` arrays; -1 where they are not near."""
+def _nearest(likeness: Array) -> NDArray[np.int64]:
+    """For each row its nearest columns, (rows, ``_NEIGHBOURS``); -1 where they are not near."""
     rows, columns = likeness.shape
     groups = columns // _GROUP  # column c stands in group c % groups
     best = likeness.reshape(rows, _GROUP, groups).max(axis=1)
@@ -83,7 +84,7 @@ def _nearest(likeness: Array) -> list[NDArray[np.int64]]:
     order = np.argpartition(values, values.shape[1] - _NEIGHBOURS, axis=1)[:, -_NEIGHBOURS:]
     nearest = np.take_along_axis(members, order, axis=1)
     nearest[np.take_along_axis(values, order, axis=1) < _LIKENESS] = -1
-    return list(nearest.T)
+    return nearest
 
 
 def learned(pictures: Descriptors) -> Projection:

@@ -24,17 +24,18 @@ _PROBE = 128  # margins are looked for at this side, so that small and large cop
 _FLAT = 4.0  # gray levels of 255 within which a margin is one gray ...
 _EMPTY = 0.95  # ... in this share of a row or column; a letter in it is no content
 _MOST = 0.3  # at most this share is cut off at each side: a film is not all margin
+_FRAMES = 2  # a black margin may stand in a white frame
 
 Descriptors = NDArray[np.uint8]  # (N, SIDE, SIDE)
+Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
 
 def describe(pixels: Pixels) -> NDArray[np.uint8]:
     """The descriptor of one film, ``(SIDE, SIDE) uint8``; of an empty film, all zero."""
-    height, width = pixels.shape
-    probe = _stretched(resize(pixels, _PROBE, _PROBE), 0.5)
-    top, bottom = _content(probe, height)
-    left, right = _content(probe.T, width)
-    return _stretched(resize(pixels, SIDE, SIDE, box=(left, top, right, bottom)), 1.0)
+    box = (0.0, 0.0, float(pixels.shape[1]), float(pixels.shape[0]))
+    for _ in range(_FRAMES):
+        box = _content(pixels, box)
+    return _stretched(resize(pixels, SIDE, SIDE, box=box), 1.0)
 
 
 def _stretched(small: Pixels, clipped: float) -> NDArray[np.uint8]:
@@ -46,16 +47,23 @@ def _stretched(small: Pixels, clipped: float) -> NDArray[np.uint8]:
     return np.asarray(np.clip(np.rint(scaled), 0, 255), np.uint8)
 
 
-def _content(probe: NDArray[np.uint8], length: int) -> tuple[float, float]:
-    """Where content begins and ends along the rows, in pixels of a film of that length."""
-    rows = len(probe)
-    most = int(rows * _MOST)
-    first, last = _empty_rows(probe[:most]), _empty_rows(probe[::-1][:most])
-    return first * length / rows, (rows - last) * length / rows
+def _content(pixels: Pixels, box: Box) -> Box:
+    """The box without the margins at its sides that are of one gray each."""
+    left, top, right, bottom = box
+    probe = _stretched(resize(pixels, _PROBE, _PROBE, box=box), 0.5)
+    x, y = (right - left) / _PROBE, (bottom - top) / _PROBE
+    columns = probe.T
+    return (
+        left + _empty_rows(columns) * x,
+        top + _empty_rows(probe) * y,
+        right - _empty_rows(columns[::-1]) * x,
+        bottom - _empty_rows(probe[::-1]) * y,
+    )
 
 
-def _empty_rows(rows: NDArray[np.uint8]) -> int:
-    """How many rows from the first on are of one gray."""
-    gray = rows.astype(np.float32)
-    full = (np.abs(gray - np.median(gray[0])) <= _FLAT).mean(axis=1) < _EMPTY
-    return int(np.argmax(full)) if full.any() else 0
+def _empty_rows(probe: NDArray[np.uint8]) -> int:
+    """How many rows from the first on are of one gray, with the row in which they end."""
+    rows = probe[: int(len(probe) * _MOST)].astype(np.float32)
+    full = (np.abs(rows - np.median(rows[0])) <= _FLAT).mean(axis=1) < _EMPTY
+    empty = int(np.argmax(full)) if full.any() else 0
+    return empty + 1 if empty else 0

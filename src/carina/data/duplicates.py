@@ -20,6 +20,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from carina.data import candidates
 from carina.data.descriptors import SIDE, Descriptors, describe
@@ -64,7 +65,8 @@ def near_copies(
     if len(filled) < len(pictures):
         pictures = pictures[filled]
     best: dict[tuple[int, int], NearCopy] = {}
-    with ThreadPoolExecutor(workers or cores()) as pool:
+    # threads of our own, each with a BLAS that has none: the two kinds would wait for each other
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers or cores()) as pool:
         pairs = _candidates(pictures, pool, progress)
         total, done = sum(len(found) for found in pairs.values()), 0
         for kind, found in pairs.items():
@@ -110,8 +112,8 @@ def _candidates(pictures: Descriptors, pool: Executor, progress: Tell) -> dict[K
             progress(Progress("candidates", done, 2 * count))
 
     return {
-        "copy": candidates.neighbours(own, own, told),
-        "flipped": candidates.neighbours(own, mirrored, lambda done: told(count + done)),
+        "copy": candidates.neighbours(own, own, pool, told),
+        "flipped": candidates.neighbours(own, mirrored, pool, lambda done: told(count + done)),
     }
 
 

@@ -13,7 +13,6 @@ Works on batches of pairs with plain matrix products: a warp along the axes is
 
 from __future__ import annotations
 
-import warnings
 from functools import cache
 
 import numpy as np
@@ -31,6 +30,8 @@ _HOPELESS = 0.80  # below this, blurring one picture to match the other has neve
 _BLURS = (0.7, 1.0, 1.4)  # pixels
 _TILE = 8  # pixels
 _COVERED = 0.6  # share of a tile that both pictures must show
+_SHOWN = 0.15  # variance of detail in a tile that shows something; 1 is the picture's mean
+_ENOUGH = 0.2  # share of all tiles that must be judged
 _SCALES, _SHIFTS = (0.65, 1.54), (-0.4, 0.4)  # how far a warp may go
 _CROPPED = 0.82  # a start: the second picture's part of this side, at the middle, an edge or a corner
 
@@ -123,7 +124,7 @@ def warped(pictures: Array, warp: Array) -> tuple[Array, Array]:
     side = pictures.shape[-1]
     columns, columns_inside = _interpolation(warp[:, 0], warp[:, 1], side)
     rows, rows_inside = _interpolation(warp[:, 2], warp[:, 3], side)
-    moved = rows @ (pictures @ columns.transpose(0, 2, 1))
+    moved = np.asarray(rows @ (pictures @ columns.transpose(0, 2, 1)), np.float32)
     return moved, rows_inside[:, :, None] * columns_inside[:, None, :]
 
 
@@ -166,7 +167,7 @@ def _interpolation(scale: Array, shift: Array, side: int) -> tuple[Array, Array]
     np.abs(weights, out=weights)
     np.subtract(1, weights, out=weights)
     np.maximum(weights, 0, out=weights)
-    return weights, ((at >= -0.01) & (at <= side - 0.99)).astype(np.float32)
+    return np.asarray(weights, np.float32), ((at >= -0.01) & (at <= side - 0.99)).astype(np.float32)
 
 
 def gradient(pictures: Array) -> tuple[Array, Array]:
@@ -189,21 +190,30 @@ def _matched(a: Array, b: Array, warp: Array, blur_a: float, blur_b: float) -> A
 
 
 def _tile_agreement(first: Array, second: Array, warp: Array) -> Array:
-    """Median correlation over the tiles that lie in both pictures (N,); -1 where none does."""
+    """Median correlation over the tiles in which both pictures lie and one shows something (N,).
+
+    -1 where these are too few.
+    """
     moved, inside = warped(second, warp)
     a, b = first * inside, moved * inside
-    correlation = _tiles(a * b) / np.sqrt(_tiles(a * a) * _tiles(b * b) + 1e-6)
-    correlation[_tiles(inside) < _COVERED * _TILE * _TILE] = np.nan
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # no tile in common
-        return np.nan_to_num(np.nanmedian(correlation, axis=1), nan=-1.0)
+    aa, bb, ab = _tiles(a * a), _tiles(b * b), _tiles(a * b)
+    correlation = ab / np.sqrt(aa * bb + 1e-6)
+    area = _tiles(inside)
+    correlation[(area < _COVERED * _TILE * _TILE) | (np.maximum(aa, bb) < _SHOWN * area)] = np.inf
+    correlation.sort(axis=1)
+    known = np.isfinite(correlation).sum(axis=1)
+    enough = known >= _ENOUGH * correlation.shape[1]
+    pairs, middle = np.arange(len(first)), known * enough
+    median = (correlation[pairs, np.maximum(middle - 1, 0) // 2] + correlation[pairs, middle // 2]) / 2
+    return np.asarray(np.where(enough, median, -1), np.float32)
 
 
 def _tiles(pictures: Array) -> Array:
     """Sums over tiles, (N, tiles)."""
     count, side, _ = pictures.shape
     tiles = side // _TILE
-    return pictures.reshape(count, tiles, _TILE, tiles, _TILE).sum(axis=(2, 4)).reshape(count, tiles**2)
+    sums = pictures.reshape(count, tiles, _TILE, tiles, _TILE).sum(axis=(2, 4))
+    return np.asarray(sums.reshape(count, tiles**2), np.float32)
 
 
 def _half(pictures: Array) -> Array:

@@ -34,6 +34,7 @@ from carina.training.schedule import Plan
 from carina.training.validation import figures
 
 TOLD_EVERY = 0.25  # seconds between two reports within an epoch
+ASKED_EVERY = 16  # steps between two questions whether several devices shall write a checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ class Loop:
         self.save, self.tell = save, tell
         some = splits[recipe.stage[0].size]
         self.plan = Plan.of(recipe, len(some.train), len(some.valid))
+        self._check_shares()
         self.weights = _class_weights(some.train.labels, len(self.classes), recipe.train.class_weights)
         self.position = Position()
         self.network.to(fabric.device, memory_format=torch.channels_last)
@@ -88,6 +90,18 @@ class Loop:
             self._leave()
         self.network.freeze(False)
         return self.network.eval()
+
+    def _check_shares(self) -> None:
+        """Raises RunError where a device would go without films."""
+        smallest = min(
+            len(self.splits[s.size].train) // b
+            for s, b in zip(self.recipe.stage, self.plan.batches, strict=True)
+        )
+        devices = self.fabric.world_size
+        if devices > 1 and smallest < 2 * devices:
+            raise RunError(
+                f"batches of {smallest} films are too small for {devices} devices; raise data.batch"
+            )
 
     def _enter(self, checkpoint: Checkpoint | None) -> None:
         """Make network, optimizer and films ready for the position's stage."""
@@ -120,11 +134,9 @@ class Loop:
         at = self.position
         epoch = self.plan.epochs_before(at.stage) + at.epoch
         order = dice.order(self.recipe.train.seed, epoch, len(self._feed.films))
-        shares = np.array_split(
-            order, self.batches
-        )  # as even as can be: no film is left out, no batch of one
+        shares = np.array_split(order, self.batches)  # even: no film is left out, no batch of one
         told = self._epoch_began = time.monotonic()
-        self._epoch_first = at.batch
+        self._films_before = at.films  # in an epoch that was resumed, these took another process's time
         for batch in range(at.batch, self.batches):
             rate = set_rates(
                 self.optimizer, at.epoch * self.batches + batch, self.stage.epochs * self.batches
@@ -138,7 +150,7 @@ class Loop:
             if now - told > TOLD_EVERY or batch + 1 == self.batches:
                 told = now
                 self._tell_step(rate)
-            if now - self._saved >= 60 * self.recipe.train.checkpoint_minutes and batch + 1 < self.batches:
+            if batch + 1 < self.batches and self._is_checkpoint_due(batch):
                 self._checkpoint()
 
     def _step(self, chosen: NDArray[np.int64], epoch: int) -> None:
@@ -182,10 +194,7 @@ class Loop:
             "specificity": result.specificity,
             "auc_disease": result.auc_disease,
             "recall": dict(zip(self.classes, result.recall, strict=True)),
-            "images_per_second": (self.batches - self._epoch_first)
-            / self.batches
-            * at.films
-            / max(trained, 1e-9),
+            "images_per_second": (at.films - self._films_before) / max(trained, 1e-9),
             "seconds": seconds,
         }
         self.position = dataclasses.replace(
@@ -204,7 +213,8 @@ class Loop:
     @torch.no_grad()
     def _logits(self) -> NDArray[np.float32]:
         """The logits of the validation films, the same on every device. (n, C)"""
-        self.model.eval()
+        self.network.eval()
+        self._share_statistics()
         count, fabric = len(self._valid.films), self.fabric
         size = max(64, self.recipe.batch(self.position.stage))
         logits = torch.zeros(count, len(self.classes), device=fabric.device)
@@ -212,8 +222,15 @@ class Loop:
             mine = chosen[fabric.global_rank :: fabric.world_size]
             if len(mine):
                 pixels = self._valid.batch(mine).contiguous(memory_format=torch.channels_last)
-                logits[torch.from_numpy(mine).to(fabric.device)] = self.model(pixels).float()
+                with fabric.autocast():
+                    logits[torch.from_numpy(mine).to(fabric.device)] = self.network(pixels).float()
         return fabric.all_reduce(logits, reduce_op="sum").cpu().numpy()
+
+    def _share_statistics(self) -> None:
+        """Give every device the first one's batch-norm statistics; each has seen its own films since."""
+        if self.fabric.world_size > 1:
+            for buffer in self.network.buffers():
+                buffer.copy_(self.fabric.broadcast(buffer))
 
     def _loss_sum(self) -> float:
         """The epoch's loss so far, over all devices. Raises RunError when it is no number."""
@@ -225,6 +242,13 @@ class Loop:
                 f"{at.stage}.lr and train into a new folder"
             )
         return total
+
+    def _is_checkpoint_due(self, batch: int) -> bool:
+        """By the first device's clock: all must agree, and asking costs, so they ask now and then."""
+        due = time.monotonic() - self._saved >= 60 * self.recipe.train.checkpoint_minutes
+        if self.fabric.world_size == 1:
+            return due
+        return batch % ASKED_EVERY == ASKED_EVERY - 1 and self.fabric.broadcast(due)
 
     def _checkpoint(self) -> None:
         """Hand over all that is needed to go on from here to the same bits."""
@@ -260,8 +284,8 @@ class Loop:
             prefix = f"optimizer.{name}."
             state = {n.removeprefix(prefix): t for n, t in checkpoint.tensors.items() if n.startswith(prefix)}
             if state:
-                on = {k: t.clone() if k == "step" else _like(t, parameter) for k, t in state.items()}
-                self.optimizer.state[parameter] = on
+                held = {k: t.clone() if t.ndim == 0 else _like(t, parameter) for k, t in state.items()}
+                self.optimizer.state[parameter] = {k: t.to(parameter.device) for k, t in held.items()}
         if checkpoint.scaler:
             self.fabric.strategy.precision.load_state_dict(dict(checkpoint.scaler))
 
@@ -284,7 +308,7 @@ class Loop:
             "epoch": at.epoch,
             "loss": float(self._loss) / at.films * self.fabric.world_size,
             "lr": rate,
-            "images_per_second": at.films * (at.batch - self._epoch_first) / at.batch / max(elapsed, 1e-9),
+            "images_per_second": (at.films - self._films_before) / max(elapsed, 1e-9),
             "seconds_left": self._seconds_left(),
         }
         self.tell(Progress("train", at.step, self.plan.steps, detail))

@@ -189,7 +189,7 @@ def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
 
 def _found(path: Path) -> Path:
     """The path itself, or the shipped recipe of this name: in the wheel, or in the checkout."""
-    if path.exists() or path.suffix or len(path.parts) != 1:
+    if path.is_file() or path.suffix or len(path.parts) != 1:
         return path
     package = Path(__file__).parent.parent
     for folder in (package / "recipes", package.parent.parent / "recipes"):

@@ -61,14 +61,12 @@ def project(patient: Patient, pose: Pose, canvas: Canvas, rng: np.random.Generat
     air = cavity * (1 - solid)
     lungs = (cavity > 1.5) & (y < dome) & (heart < 0.35) & (middle < 0.6)
     tree = vessels(patient, canvas, rng) * ramp(air, 6.0)
-    trunk = _trunk(patient, pose, canvas)
     attenuation = (
-        MU_TISSUE * trunk
+        MU_TISSUE * _trunk(patient, pose, canvas, rng)
         - MU_AERATION * air
         + bones(patient, pose, canvas)
         + airways(patient, pose, canvas, rng)
         + 0.012 * canvas.noise(rng, 0.35) * ramp(air, 5.0)
-        + (0.020 * canvas.noise(rng, 1.1) + 0.045 * canvas.noise(rng, 2.4)) * ramp(trunk, 12.0)
     )
     return Body(canvas, patient, pose, x, y, attenuation, tree, air, lungs, wall, dome)
 
@@ -106,7 +104,7 @@ def mediastinum_share(patient: Patient, pose: Pose, x: Array, y: Array) -> Array
     return np.asarray(np.minimum(1.0, np.sqrt(filled)), dtype=np.float32)
 
 
-def _trunk(patient: Patient, pose: Pose, canvas: Canvas) -> Array:
+def _trunk(patient: Patient, pose: Pose, canvas: Canvas, rng: np.random.Generator) -> Array:
     """(H, W) cm of body along each ray as if it were solid: trunk, shoulders, arms, neck, breasts."""
     coarse = Canvas(
         max(64, canvas.width // 3), max(64, canvas.height // 3), 0.0, canvas.left, canvas.top, canvas.tilt
@@ -129,5 +127,7 @@ def _trunk(patient: Patient, pose: Pose, canvas: Canvas) -> Array:
         out, down, size = patient.breast_at
         r = ((side - out) / (6.4 * size)) ** 2 + ((y - down) / (6.6 * size)) ** 2
         solid = solid + patient.breast * np.sqrt(chord(r)) * (0.55 + 0.45 * ramp(y - down + 4.5, 8.0))
+    uneven = 0.12 * coarse.noise(rng, 1.1) + 0.23 * coarse.noise(rng, 2.4)  # cm of muscle and fat
+    solid = solid + uneven * ramp(solid, 12.0)
     fine = Image.fromarray(soften(solid.astype(np.float32), 1))
     return np.asarray(fine.resize((canvas.width, canvas.height), Image.Resampling.BICUBIC), dtype=np.float32)

@@ -14,8 +14,10 @@ from PIL import Image
 
 from carina.images.phantom.canvas import Canvas
 
+Mask = NDArray[np.bool_]
+
 _WAVES = 14
-_CELLS = 18  # a side of the mesh; within a cell the bend is bilinear
+_CELLS = 12  # a side of the mesh; within a cell the bend is bilinear
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +67,11 @@ class Mesh:
         """(H, W) float32, interpolated."""
         return np.asarray(self._bent(Image.fromarray(values), Image.Resampling.BILINEAR), dtype=np.float32)
 
-    def mask(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """(H, W) bool."""
-        image = Image.fromarray(mask.astype(np.uint8))
-        return np.asarray(self._bent(image, Image.Resampling.NEAREST)).astype(np.bool_)
+    def masks(self, first: Mask, second: Mask) -> tuple[Mask, Mask]:
+        """Two masks (H, W) bool at once."""
+        image = Image.fromarray(first.astype(np.uint8) + 2 * second.astype(np.uint8))
+        bent = np.asarray(self._bent(image, Image.Resampling.NEAREST))
+        return (bent & 1) > 0, (bent & 2) > 0
 
     def _bent(self, image: Image.Image, method: Image.Resampling) -> Image.Image:
         return image.transform(self.size, Image.Transform.MESH, self._cells, method)

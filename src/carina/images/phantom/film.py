@@ -79,6 +79,7 @@ def phantom(
     lesion = make_lesion(finding, body, severity, place)
     mesh = Mesh(canvas, (person.build, pose.posture))
     attenuation = mesh.map(body.attenuation + body.vessels + lesion.attenuation)
+    lesion_mask, lungs = mesh.masks(lesion.mask, body.lungs)
     behind_lung = float(np.median(body.attenuation[::4, ::4][body.lungs[::4, ::4]]))
     gray = frame(expose(attenuation, behind_lung, look, exposure), look, exposure)
     width, height = _film_size(size, look.aspect * look.stretch)
@@ -87,8 +88,8 @@ def phantom(
         gray = np.asarray(Image.fromarray(gray).resize((width, height), method), dtype=np.float32).clip(0, 1)
     return Phantom(
         pixels=quantise(gray, look.bits),
-        lesion=_fit(mesh.mask(lesion.mask), width, height),
-        lungs=_fit(mesh.mask(body.lungs), width, height),
+        lesion=_fit(lesion_mask, width, height),
+        lungs=_fit(lungs, width, height),
         class_name=class_name,
         finding=finding,
         severity=severity,

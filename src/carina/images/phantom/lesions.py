@@ -118,7 +118,7 @@ def _interstitial(body: Body, severity: float, rng: Rng) -> Lesion:
             sheet.ellipse(cx, cy, 0.46, 0.46, 1.0)
             sheet.ellipse(cx, cy, 0.2, 0.2, 0.0)
     lines = sheet.array(1) * ramp(body.air - 2, 6.0)
-    added = severity * (where * (0.44 + 0.48 * net) + 0.48 * lines)
+    added = severity * (where * (0.52 + 0.54 * net) + 0.52 * lines)
     return Lesion(added.astype(np.float32), (where > 0.35) & body.lungs)
 
 
@@ -187,7 +187,7 @@ def _effusion(body: Body, severity: float, rng: Rng) -> Lesion:
     """Fluid at the base of one lung: white, without lung markings, climbing along the chest wall."""
     side = -1 if rng.random() < 0.5 else 1
     low = dome_height(body.patient, body.pose, side) + 1.8
-    level = low - 8.5 * severity
+    level = low - 1.8 - 7.0 * severity
     surface = level + 2.4 * (1 - np.exp(-np.clip(body.wall, 0, None) / 2.0)) - 1.4
     share = np.sqrt(ramp(body.y - surface, 2.6)) * (side * body.x > 0) * 0.97
     lesion = _filled(body, share, 0.2)
@@ -196,22 +196,22 @@ def _effusion(body: Body, severity: float, rng: Rng) -> Lesion:
 
 
 def _nodule(body: Body, severity: float, rng: Rng) -> Lesion:
-    """One to three round spots of 8 to 30 mm."""
+    """One to three round spots of 1 to 3.4 cm."""
     lobulated = 1 + 0.1 * body.canvas.noise(rng, 0.8)
     added = np.zeros_like(body.air)
     side = -1 if rng.random() < 0.5 else 1
     for number in range(1 + round(2 * severity)):
-        radius = (0.4 + 1.1 * math.sqrt(severity)) * (1.0 if number == 0 else rng.uniform(0.6, 1.0))
+        radius = (0.4 + 1.3 * math.sqrt(severity)) * (1.0 if number == 0 else rng.uniform(0.6, 1.0))
         cx, cy = side * rng.uniform(5.2, 9.2), rng.uniform(6.5, 18.0)
         ball = chord(((body.x - cx) ** 2 + (body.y - cy) ** 2) / radius**2 * lobulated)
-        added = np.maximum(added, 2 * radius * 0.24 * ball * (0.8 + 0.6 * severity))
+        added = np.maximum(added, 2 * radius * 0.30 * ball * (0.8 + 0.6 * severity))
         side = side if rng.random() < 0.4 else -side
     return Lesion(soften(added, 2), (added > 0) & body.lungs)
 
 
 def _cardiomegaly(body: Body, severity: float, rng: Rng) -> Lesion:
     """A heart wider than half the chest (cardiothoracic ratio above 0.55)."""
-    share = heart_share(body.patient, body.pose, body.x, body.y, size=1.16 + 0.34 * severity)
+    share = heart_share(body.patient, body.pose, body.x, body.y, size=1.24 + 0.36 * severity)
     return _filled(body, share, 0.1)
 
 
@@ -220,14 +220,14 @@ def _pneumothorax(body: Body, severity: float, rng: Rng) -> Lesion:
     side = -1 if rng.random() < 0.5 else 1
     top = body.y - 0.09 * (np.abs(body.x) - body.patient.apex) ** 2
     from_wall = np.minimum(body.wall, 0.85 * top + 0.5)
-    wide = (1.0 + 3.6 * severity) * np.clip(1.25 - body.y / 26.0, 0.3, 1.2)
+    wide = (1.4 + 4.0 * severity) * np.clip(1.25 - body.y / 26.0, 0.3, 1.2)
     beyond = wide - from_wall
     outside = ramp(beyond, 0.25) * (side * body.x > 0) * (body.y < body.dome) * (from_wall > 0)
     line = np.exp(-((beyond / 0.14) ** 2)) * (side * body.x > 0) * (body.y < body.dome)
     collapsed = ramp(-beyond, 1.0) * (side * body.x > 0)
     air = ramp(body.air, 2.0)
-    added = outside * (-body.vessels - 0.045 * body.air - 0.16 * air) + 0.22 * line * air
-    added += 0.03 * severity * body.air * collapsed
+    added = outside * (-body.vessels - 0.055 * body.air - 0.18 * air) + 0.22 * line * air
+    added += 0.045 * severity * body.air * collapsed
     return Lesion(added.astype(np.float32), (outside > 0.5) & body.lungs)
 
 

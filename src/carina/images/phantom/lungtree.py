@@ -51,7 +51,7 @@ def vessels(patient: Patient, canvas: Canvas, rng: np.random.Generator) -> Array
     bearing = np.concatenate([np.linspace(-1.45, 1.5, fan) + rng.normal(0, 0.17, fan) for fan in fans])
     side = np.repeat([-1.0, 1.0], fans)
     start = np.repeat(patient.hila * [(-1, 1), (1, 1)], fans, axis=0)
-    width = (0.5 + 0.14 * (np.abs(bearing) > 0.9)) * rng.uniform(0.8, 1.25, len(bearing))
+    width = (0.5 + 0.14 * (np.abs(bearing) > 0.9)) * rng.uniform(0.8, 1.15, len(bearing))
     length = 2.4 * rng.uniform(0.75, 1.3, len(bearing))
     twigs: list[tuple[float, NDArray[np.float64]]] = []
     while len(bearing):
@@ -78,4 +78,4 @@ def vessels(patient: Patient, canvas: Canvas, rng: np.random.Generator) -> Array
         down = height + rng.normal(5.4, 0.8)
         trunk = curve((sign * 2.4, height - 2.0), (sign * (out + 1.6), height), (sign * (out + 1.3), down))
         sheet.band(trunk, np.linspace(1.5, 0.6, len(trunk)), 0.75)
-    return rng.uniform(0.5, 0.72) * sheet.array(3)
+    return rng.uniform(0.48, 0.64) * sheet.array(3)
