@@ -26,6 +26,7 @@ from carina.errors import OutputError
 from carina.evaluation.contamination import Contamination
 from carina.evaluation.metrics import Metrics
 from carina.evaluation.predictions import Predictions
+from carina.evaluation.promises import Claims
 from carina.scoring.bundle import Bundle
 
 FORMAT = 1
@@ -40,6 +41,7 @@ def content(
     metrics: Metrics,
     known: Contamination,
     warnings: tuple[str, ...],
+    claims: Claims,
 ) -> dict[str, Any]:
     """What ``metrics.json`` says."""
     rows = zip(predictions.column("path"), predictions.labels, predictions.refused, strict=True)
@@ -65,6 +67,7 @@ def content(
         "contamination": {**asdict(known), "known": None if known.same_film is None else known.known},
         "refused": refused,
         "metrics": asdict(metrics),
+        "claims": asdict(claims),
     }
 
 
