@@ -32,8 +32,8 @@ def operating_points(claims: Claims | None) -> Section:
     head = ("Target", "Shown", "Threshold", "Found here", "Promise", "Spared here", "Films below")
     caption = (
         f"Operating points of {claims.site!r}. A diseased person is found when every film of the disease is "
-        "flagged (p_disease ≥ threshold), a healthy one spared when no film is. Shown: the lower limit of the "
-        "sensitivity where the threshold was chosen. Intervals: exact, 95 %."
+        "flagged (p_disease ≥ threshold), a healthy one spared when no film is. Shown: the lower limit of "
+        "the sensitivity where the threshold was chosen. Intervals: exact, 95 %."
     )
     blocks: list[Block] = [Paragraph(line) for line in spoken(claims)]
     blocks.append(Table(caption, head, rows))
