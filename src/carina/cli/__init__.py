@@ -182,6 +182,9 @@ def evaluate(
         Path | None,
         typer.Option(help="Run folder, for its training curves; found by itself beside the bundle."),
     ] = None,
+    site: Annotated[
+        str | None, typer.Option(help="Whose operating points are tested; the only site's by default.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
 ) -> None:
     """Say what a bundle may claim on films it was not trained on."""
@@ -195,6 +198,7 @@ def evaluate(
             split=_one_of("--split", split, ("train", "valid", "test")),
             out=out,
             run=run,
+            site=site,
             seed=seed,
             progress=tell,
         )

@@ -144,10 +144,12 @@ class PredictiveValues:
     negative: Estimate
 
 
-def predictive_values(test: Test, prevalence: Share, *, seed: int = 0) -> PredictiveValues:
+def predictive_values(
+    test: Test, prevalence: Share, *, seed: int = 0, draws: int = DRAWS
+) -> PredictiveValues:
     """PPV and NPV of one test at ``prevalence``, which is that of the place of use, never of the training."""
-    (_, after_plus) = posterior(prevalence, [test], "+", seed=seed)
-    (_, after_minus) = posterior(prevalence, [test], "-", seed=seed)
+    (_, after_plus) = posterior(prevalence, [test], "+", seed=seed, draws=draws)
+    (_, after_minus) = posterior(prevalence, [test], "-", seed=seed, draws=draws)
     left = after_minus.probability
     low = None if left.high is None else 1 - left.high
     high = None if left.low is None else 1 - left.low

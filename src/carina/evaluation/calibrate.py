@@ -33,19 +33,13 @@ try:
     from carina.evaluation.predictions import Predictions
     from carina.evaluation.selection import ask, known_films, truth
     from carina.evaluation.thresholds import points
-    from carina.evaluation.wording import at_least, chance, counted, exactly, percent
+    from carina.evaluation.wording import METHODS, at_least, chance, counted, exactly, percent
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in ("scipy", "sklearn"):
         raise
     raise MissingExtra("carina calibrate", "report") from error
 
 
-_METHODS = {
-    "none": "nothing (no map was better)",
-    "temperature": "one temperature",
-    "vector": "a scale and a bias for each class",
-    "isotonic": "a rising curve",
-}
 ENOUGH = 20  # people on each side: with fewer, no map of probabilities is learnt
 
 
@@ -100,7 +94,7 @@ class Calibration:
             return (f"Probabilities are left as they are: {few} to learn a correction from.",)
         before, after = corrected.before, corrected.after
         said = (
-            f"Probabilities, corrected by {_METHODS[corrected.map.method]}, on people it was not fitted on: "
+            f"Probabilities, corrected by {METHODS[corrected.map.method]}, on people it was not fitted on: "
             f"calibration error {before.ece:.3f} → {after.ece:.3f} (chance alone stays below "
             f"{after.ece_by_chance:.3f}), Brier score {before.brier:.3f} → {after.brier:.3f}, "
             f"log loss {before.log_loss:.3f} → {after.log_loss:.3f}."

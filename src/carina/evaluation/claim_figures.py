@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 from numpy.typing import NDArray
 
-from carina.evaluation.figures import BLUE, INK, MUTED, STYLE, VERMILION, WIDTH, svg
+from carina.evaluation.calibration import Reliability
+from carina.evaluation.figures import BLUE, INK, MUTED, STYLE, VERMILION, WIDTH, svg, svg_uri
 
 Numbers = NDArray[np.float64]
 
@@ -34,3 +35,29 @@ def posterior_curves(prevalences: Numbers, curves: Sequence[tuple[str, Numbers, 
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.legend(loc="best")
         return svg(figure)
+
+
+def reliability_diagram(before: Reliability, after: Reliability | None) -> str:
+    """Share of diseased films over what was said of them, before and after the correction; a data URI."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH * 0.62, 4.2), layout="constrained")
+        axes = figure.subplots()
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=":", label="says what is")
+        series = [("as the network says", before, BLUE, "o", -0.004)]
+        if after is not None:
+            series.append(("corrected", after, VERMILION, "s", 0.004))
+        for name, found, colour, marker, aside in series:
+            bins = [each for each in found.bins if each.share.value is not None]
+            said = np.array([each.said for each in bins]) + aside
+            share = np.array([each.share.value for each in bins])
+            ends = np.array([[each.share.low or 0.0, each.share.high or 0.0] for each in bins]).T
+            axes.errorbar(
+                said, share, yerr=np.abs(ends - share), color=colour, marker=marker, markersize=5,
+                linewidth=1.2, elinewidth=0.9, capsize=2, label=f"{name} (error {found.ece:.3f})",
+            )  # fmt: skip
+        axes.set(xlabel="p_disease, mean of the bin", ylabel="diseased films in the bin", xlim=(-0.02, 1.02))
+        axes.set_ylim(-0.02, 1.02)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(PercentFormatter(1.0))
+        axes.legend(loc="upper left")
+        return svg_uri(figure)

@@ -26,14 +26,16 @@ from carina.evaluation.contamination import warning as contamination_warning
 from carina.evaluation.history import read_history
 from carina.records import Progress
 from carina.scoring.bundle import Bundle
+from carina.scoring.operating import Site, operating_point, sites
 from carina.scoring.scorer import Scorer
 
 try:
-    from carina.evaluation import headline, report, results
+    from carina.evaluation import claim_sections, headline, report, results
     from carina.evaluation.belief import Belief, belief
     from carina.evaluation.metrics import Metrics, measure, top_losses
     from carina.evaluation.pictures import film_pictures, sample_rows
     from carina.evaluation.predictions import Predictions
+    from carina.evaluation.promises import Claims, claims
     from carina.evaluation.sections import Evidence
     from carina.evaluation.selection import ask, known_films, truth
     from carina.evaluation.wording import counted, listed
@@ -66,20 +68,24 @@ def evaluate(
     split: str = "valid",
     out: str | os.PathLike[str],
     run: str | os.PathLike[str] | None = None,
+    site: str | None = None,
     seed: int = 0,
     progress: Callable[[Progress], None] | None = None,
 ) -> Evaluation:
     """Score the films of ``split``, write ``metrics.json``, ``predictions.parquet`` and ``report.html``.
 
     ``run`` names the run folder whose training curves are shown (default: the one the bundle lies
-    in). ``seed`` is that of the resampled intervals. Raises ``MissingExtra`` without the ``report``
-    extra, ``BundleError`` and ``CatalogueError`` for what cannot be opened, ``DataError`` when the
-    two do not fit together or no film can be scored, ``RunError`` for a damaged history and
-    ``OutputError`` when the results cannot be written.
+    in). ``site`` names the operating points to hold against these films (default: those of the only
+    site the bundle has). ``seed`` is that of the resampled intervals. Raises ``MissingExtra`` without
+    the ``report`` extra, ``BundleError`` and ``CatalogueError`` for what cannot be opened,
+    ``ClaimError`` for a site that is unknown, ``DataError`` when the two do not fit together or no film
+    can be scored, ``RunError`` for a damaged history and ``OutputError`` when the results cannot be
+    written.
     """
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     catalogue = catalogue if isinstance(catalogue, Catalogue) else Catalogue.open(Path(catalogue))
     folder = _usable_folder(Path(out), bundle)
+    calibrated = _site(bundle, site)
     history = read_history(bundle, Path(run) if run is not None else None)
     films = catalogue.table(split)
     labels = truth(films, bundle, catalogue)
@@ -89,14 +95,20 @@ def evaluate(
     predictions = ask(films, labels, scorer, cache, progress)
     _tell(progress, "measure", 0)
     metrics = _measured(predictions, seed)
-    warnings = _warnings(predictions, metrics, known, split)
+    same = calibrated is not None and _same_films(calibrated[1], catalogue, split)
+    claimed = claims(predictions, calibrated, same_films=same, seed=seed)
+    warnings = (*claim_sections.spoken(claimed), *_warnings(predictions, metrics, known, split))
     believed = belief(predictions, verdict_on(catalogue), bundle.manifest, catalogue.fingerprint, seed=seed)
-    content = results.content(bundle, catalogue, split, seed, predictions, metrics, believed, known, warnings)
+    content = results.content(
+        bundle, catalogue, split, seed, predictions, metrics, believed, known, warnings, claimed
+    )
     _tell(progress, "measure", 1)
-    page = report.render(_evidence(content, predictions, metrics, believed, warnings, history, scorer, cache))
+    shown = _evidence(content, predictions, metrics, believed, warnings, history, scorer, cache, claimed)
+    page = report.render(shown)
     results.write(folder, predictions.table(), page, content)
     _tell(progress, "report", 1)
-    return Evaluation(folder, content, headline.lines(metrics, believed), warnings)
+    said = (*headline.lines(metrics, believed), *claim_sections.lines(claimed))
+    return Evaluation(folder, content, said, warnings)
 
 
 def _usable_folder(out: Path, bundle: Bundle) -> Path:
@@ -111,6 +123,19 @@ def _usable_folder(out: Path, bundle: Bundle) -> Path:
             f"{out}: cannot be made ({error.strerror}); name another folder with --out"
         ) from error
     return out
+
+
+def _site(bundle: Bundle, wanted: str | None) -> tuple[str, Site] | None:
+    """The operating points to test: those of the named site, or of the only one."""
+    known = sites(bundle)
+    if wanted is not None:
+        operating_point(bundle, wanted)  # says what there is when the site is unknown
+        return wanted, known[wanted]
+    return next(iter(known.items())) if len(known) == 1 else None
+
+
+def _same_films(site: Site, catalogue: Catalogue, split: str) -> bool:
+    return (site.catalogue, site.split) == (catalogue.fingerprint, split)
 
 
 def _measured(predictions: Predictions, seed: int) -> Metrics:
@@ -163,6 +188,7 @@ def _evidence(
     history: tuple[dict[str, Any], ...],
     scorer: Scorer,
     cache: PixelCache | None,
+    claimed: Claims,
 ) -> Evidence:
     whole = predictions.scored
     labels, split, bundle = predictions.labels[whole], content["split"], content["bundle"]
@@ -194,6 +220,7 @@ def _evidence(
         history=history,
         samples=film_pictures(predictions, drawn, scorer, cache),
         worst=film_pictures(predictions, worst, scorer, cache),
+        claims=claimed,
     )
 
 

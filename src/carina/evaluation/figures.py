@@ -87,7 +87,7 @@ def detection_curves(curve: Curve, area: Area, rules: Sequence[Detection]) -> st
             left.plot(1 - spared, found, label=detection.rule, **style)
             right.plot(found, hits / (hits + alarms) if hits + alarms else np.nan, **style)
         left.legend(loc="lower right", title="The rules of this page", title_fontsize=8.5)
-        return _svg(figure)
+        return svg_uri(figure)
 
 
 def class_curves(
@@ -111,7 +111,7 @@ def class_curves(
                 _precision_recall(cell, curve, f"{name}\n{area.positives} films")
         for cell in cells[len(names) :]:
             cell.remove()
-        return _svg(figure)
+        return svg_uri(figure)
 
 
 def confusion_matrix(metrics: Metrics) -> str:
@@ -138,7 +138,7 @@ def confusion_matrix(metrics: Metrics) -> str:
         axes.set_ylabel("actual", fontweight="bold")
         axes.tick_params(which="both", length=0)
         axes.spines[:].set_visible(False)
-        return _svg(figure)
+        return svg_uri(figure)
 
 
 def forest(metrics: Metrics) -> str:
@@ -159,7 +159,7 @@ def forest(metrics: Metrics) -> str:
             axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
             axes.grid(axis="y", visible=False)
             axes.tick_params(axis="y", length=0)
-        return _svg(figure)
+        return svg_uri(figure)
 
 
 def training_curves(history: Sequence[Mapping[str, Any]]) -> str:
@@ -187,7 +187,7 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> str:
             axes.set_xlim(0.5, len(history) + 0.5)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             _stages(axes, history)
-        return _svg(figure)
+        return svg_uri(figure)
 
 
 def _roc(axes: Axes, curve: Curve, title: str) -> None:
@@ -287,5 +287,5 @@ def svg(figure: Figure) -> bytes:
     return stream.getvalue()
 
 
-def _svg(figure: Figure) -> str:
+def svg_uri(figure: Figure) -> str:
     return f"data:image/svg+xml;base64,{base64.b64encode(svg(figure)).decode()}"

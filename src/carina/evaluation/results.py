@@ -27,6 +27,7 @@ from carina.evaluation.belief import Belief
 from carina.evaluation.contamination import Contamination
 from carina.evaluation.metrics import Metrics
 from carina.evaluation.predictions import Predictions
+from carina.evaluation.promises import Claims
 from carina.scoring.bundle import Bundle
 
 FORMAT = 1
@@ -42,6 +43,7 @@ def content(
     believed: Belief,
     known: Contamination,
     warnings: tuple[str, ...],
+    claims: Claims,
 ) -> dict[str, Any]:
     """What ``metrics.json`` says."""
     rows = zip(predictions.column("path"), predictions.labels, predictions.refused, strict=True)
@@ -68,6 +70,7 @@ def content(
         "contamination": {**asdict(known), "known": None if known.same_film is None else known.known},
         "refused": refused,
         "metrics": asdict(metrics),
+        "claims": asdict(claims),
     }
 
 

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from carina.evaluation import figures
+from carina.evaluation import claim_sections, figures
 from carina.evaluation.belief import Belief
 from carina.evaluation.blocks import Block, Card, Chart, Gallery, Paragraph, Section, Table
 from carina.evaluation.bootstrap import Rate
 from carina.evaluation.metrics import Metrics, curve, disease_probability
 from carina.evaluation.pictures import FilmPicture
 from carina.evaluation.predictions import Predictions
+from carina.evaluation.promises import Claims
 from carina.evaluation.wording import DASH, area_value, counted, interval, listed, percent, with_interval
 
 
@@ -39,6 +40,7 @@ class Evidence:
     history: tuple[Mapping[str, Any], ...] = ()
     samples: tuple[FilmPicture, ...] = ()
     worst: tuple[FilmPicture, ...] = ()
+    claims: Claims | None = None
 
 
 def disease_classes(evidence: Evidence) -> Section:
@@ -87,6 +89,16 @@ def healthy_against_diseased(evidence: Evidence) -> Section:
         "Precision depends on the share of diseased films here and is not the predictive value elsewhere.",
     )
     return Section("disease", "Healthy against diseased", (table, chart))
+
+
+def operating_points(evidence: Evidence) -> Section:
+    """The operating points of a site, held against these films."""
+    return claim_sections.operating_points(evidence.claims)
+
+
+def probabilities(evidence: Evidence) -> Section:
+    """Whether the probabilities mean what they say."""
+    return claim_sections.probabilities(evidence.claims)
 
 
 def per_class(evidence: Evidence) -> Section:
@@ -281,7 +293,9 @@ def record(evidence: Evidence) -> Section:
 
 SECTIONS: tuple[Callable[[Evidence], Section], ...] = (
     disease_classes,
+    operating_points,
     healthy_against_diseased,
+    probabilities,
     per_class,
     confusion,
     class_curves,

@@ -3,7 +3,7 @@
 Re-ordering a list shortens no wait without lengthening another, and the longest are those of diseased
 people whom the model missed: they lose their place to every flagged film. So each disease is counted
 twice, flagged and missed, means and maxima are shown side by side, and a maximum wait is tried: a film
-that has waited longer than that is read before all others.
+that has waited longer than that is read before all others but those that are urgent now.
 
 Films arrive as a Poisson process by hour of the day and are read by the readers on duty (a film that
 was begun is finished). Every policy meets the same films, the same model and the same reading times,
@@ -175,11 +175,11 @@ class _Worklist:
         self._waiting[int(self._films.level[film]) if self._policy.by_urgency else 0].append(film)
 
     def take(self, now: float) -> int | None:
-        """The next film to read: the longest overdue one, else the most urgent."""
+        """The next film to read: one that is urgent now, else the longest overdue, else the most urgent."""
         filled = [films for films in self._waiting if films]
         if not filled:
             return None
-        if self._policy.cap is not None:
+        if self._policy.cap is not None and not self._waiting[NOW]:
             oldest = min(filled, key=lambda films: films[0])
             if now - self._films.arrival[oldest[0]] > self._policy.cap:
                 return oldest.popleft()

@@ -72,8 +72,8 @@ def lines(simulation: Simulation) -> tuple[str, ...]:
     with_cap = simulation.outcomes[best]
     mean = _change(flagged[0], row(with_cap, ANY, missed=False).mean)
     longest = _change(missed[0], row(with_cap, ANY, missed=True).longest)
-    said.append(f"Advised: a maximum wait of {best.cap:.0f} minutes. With it flagged disease waits {mean},")
-    said.append(f"and the longest wait of missed disease is {longest}.")
+    advice = f"Advised: a maximum wait of {best.cap:.0f} minutes. With it flagged disease waits {mean}"
+    said.append(f"{advice}, and the longest wait of missed disease is {longest}.")
     return tuple(said)
 
 

@@ -11,6 +11,12 @@ import math
 from carina.evaluation.bootstrap import Area, Rate
 
 DASH = "–"
+METHODS = {  # how probabilities are corrected
+    "none": "nothing (no map was better)",
+    "temperature": "one temperature",
+    "vector": "a scale and a bias for each class",
+    "isotonic": "a rising curve",
+}
 
 
 def percent(value: float | None) -> str:
