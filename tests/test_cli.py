@@ -122,7 +122,7 @@ def test_the_list_has_the_most_suspicious_film_first(road: Path) -> None:
         (("compile", "nowhere", "--out", "catalogue"), "nowhere: no such folder"),
         (("evaluate", "nobundle", "nowhere", "--out", "evaluation"), "no such folder"),
         (("demo", "--out", "precious"), "is no earlier demonstration"),
-        (("phantoms", "--out", "precious"), "is not empty"),
+        (("phantoms", "--out", "precious"), "phantoms need an empty folder"),
     ],
 )
 def test_an_error_is_one_line_and_exit_code_1(tmp_path: Path, words: tuple[str, ...], says: str) -> None:

@@ -72,15 +72,13 @@ def phantoms(
     unseen: Annotated[int, typer.Option(min=0, help="Films of a fourth hospital, for scoring.")] = 24,
 ) -> None:
     """Make synthetic films of three hospitals, in three layouts, with known disease."""
-    from carina.images.phantom import write_hospitals, write_unseen
+    from carina.images.phantom import write_phantoms
     from carina.terminal import bars, output
 
-    if out.exists() and any(out.iterdir()):
-        raise CarinaError(f"{out}: is not empty; name a new folder for the phantoms")
     with bars() as tell:
-        folders = write_hospitals(out, per_class=per_class, seed=seed, confounded=confounded, progress=tell)
-        if unseen:
-            folders["unseen"] = write_unseen(out / "unseen", count=unseen, seed=seed + 1)
+        folders = write_phantoms(
+            out, per_class=per_class, seed=seed, confounded=confounded, unseen=unseen, progress=tell
+        )
     for name, folder in folders.items():
         output().print(f"{name:<12} {folder}", markup=False)
 
