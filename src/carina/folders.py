@@ -7,6 +7,7 @@ ever removed.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import glob
 import os
@@ -29,25 +30,18 @@ def claimed(folder: Path, option: str = "--out") -> Iterator[Path]:
     ``OutputError`` that names ``option`` when the folder cannot be made or written, or lies in a bundle.
     """
     check_outside_bundles(folder, option)
-    made: list[Path] = []
+    made = _made(folder, option)
     try:
-        made = [path for path in (folder, *folder.parents) if not path.exists()]
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        _unmake(made)
-        raise OutputError(f"{_in_the_way(folder)}: is a file; name a folder with {option}") from None
-    except OSError as error:
-        _unmake(made)
-        raise OutputError(
-            f"{folder}: cannot be made ({error.strerror}); name another folder with {option}"
-        ) from error
-    try:
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise OutputError(f"{folder}: may not be written; name another folder with {option}")
         yield folder
     except BaseException:
         _unmake(made)
         raise
+
+
+def check_can_write(folder: Path, option: str = "--out") -> None:
+    """Raises what :func:`claimed` raises; leaves nothing behind."""
+    check_outside_bundles(folder.parent, option)  # a bundle may itself be replaced
+    _unmake(_made(folder, option))
 
 
 def check_outside_bundles(path: Path, option: str = "--out") -> None:
@@ -99,6 +93,26 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def _made(folder: Path, option: str) -> list[Path]:
+    """Make ``folder``; answers with what was not there before, innermost first."""
+    missing: list[Path] = []
+    try:
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except (FileExistsError, NotADirectoryError):
+        _unmake(missing)
+        raise OutputError(f"{_in_the_way(folder)}: is a file; name a folder with {option}") from None
+    except OSError as error:
+        _unmake(missing)
+        fault = "may not be written" if folder.is_dir() else "cannot be made"
+        raise OutputError(
+            f"{folder}: {fault} ({error.strerror}); name another folder with {option}"
+        ) from error
+    return missing
 
 
 def _unmake(made: list[Path]) -> None:

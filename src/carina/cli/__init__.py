@@ -236,6 +236,8 @@ def score(
                 f"… and {summary.scored - len(summary.top)} more; see {out or '--top'}", markup=False
             )
     skipped = f"; {summary.skipped} files are no films and were not tried" if summary.skipped else ""
+    if not summary.scored + summary.refused:
+        notes().print(f"warning: no film was found in {', '.join(map(printable, paths))}", markup=False)
     notes().print(
         f"{summary.scored} scored, {summary.refused} refused (they need a reader){skipped}", markup=False
     )
