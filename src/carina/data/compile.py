@@ -25,7 +25,8 @@ from carina.data.labels import LabelMap
 from carina.data.listing import Dropped, Folder, Listed, Sources, Tell, list_films, name_folders
 from carina.data.reading import Look, look_at_all
 from carina.data.report import CompileReport
-from carina.data.sources.family import kinship
+from carina.data.sources.family import PUBLIC_SETS, kinship
+from carina.data.sources.public import PublicSet
 from carina.data.splits import SIDES, SplitRow, assign
 from carina.errors import LabelError, SourceError
 from carina.records import Progress
@@ -239,21 +240,33 @@ def _manifest(report: CompileReport, folders: Sequence[Folder], options: Mapping
         "classes": list(report.classes),
         "healthy": list(report.healthy),
         "options": dict(options),
-        "sources": [
-            {
-                "name": folder.name,
-                "reader": folder.reader.name,
-                "title": folder.reader.title,
-                "path": str(folder.path),
-                "licence": folder.reader.licence,
-                "citation": folder.reader.citation,
-                "terms": folder.reader.terms,
-                "ages": list(folder.reader.ages) if folder.reader.ages else None,
-                "scanner": folder.reader.scanner,
-            }
-            for folder in folders
-        ],
+        "sources": list(_sources(report, folders)),
         **report.to_dict(),
+    }
+
+
+def _sources(report: CompileReport, folders: Sequence[Folder]) -> Iterator[dict[str, Any]]:
+    """What is known of each folder's set, and of the sets that one folder joins."""
+    for folder in folders:
+        known = PUBLIC_SETS.get(folder.reader.name) or PublicSet.of(folder.reader, ())
+        yield _origin(folder.name, known, folder)
+        for name in known.made_of:
+            if name in report.counts and name not in {each.name for each in folders}:
+                yield _origin(name, PUBLIC_SETS[name], folder)
+
+
+def _origin(name: str, known: PublicSet, folder: Folder) -> dict[str, Any]:
+    return {
+        "name": name,
+        "reader": folder.reader.name,
+        "title": known.title,
+        "path": str(folder.path),
+        "licence": known.licence,
+        "citation": known.citation,
+        "terms": known.terms,
+        "ages": list(known.ages) if known.ages else None,
+        "scanner": known.scanner,
+        "made_of": list(known.made_of),
     }
 
 
