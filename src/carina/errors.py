@@ -15,6 +15,7 @@
     │   ├── SplitError            the data cannot carry the split asked for
     │   ├── CatalogueError        a catalogue is missing, incomplete or damaged
     │   ├── CacheError            a prepared film cannot be had
+    │   ├── DecisionError         a file does not hold a person's decisions
     │   └── FetchError            a public set cannot be had whole, or must be asked for
     ├── RecipeError           a recipe key is unknown, wrong or contradicts another
     ├── WeightsError          weights do not fit the network they were meant for
@@ -126,6 +127,10 @@ class CatalogueError(DataError):
 
 class CacheError(DataError):
     """A prepared film cannot be had."""
+
+
+class DecisionError(DataError):
+    """A file does not hold a person's decisions."""
 
 
 class FetchError(DataError):

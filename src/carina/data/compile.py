@@ -21,6 +21,7 @@ from carina.data import catalogue
 from carina.data.admission import Admission
 from carina.data.confounding.audit import quick_audit, write_audit
 from carina.data.copies import Copies, Film, merge
+from carina.data.decisions import Decisions
 from carina.data.labels import LabelMap
 from carina.data.listing import Dropped, Folder, Listed, Sources, Tell, list_films, name_folders
 from carina.data.reading import Look, look_at_all
@@ -46,6 +47,7 @@ def compile(  # noqa: A001
     min_age: float | None = None,
     conflicts: Literal["leave_out", "keep"] = "leave_out",
     healthy: Sequence[str] | None = None,
+    decisions: Path | None = None,
     workers: int | None = None,
     progress: Tell = None,
 ) -> CompileReport:
@@ -56,25 +58,29 @@ def compile(  # noqa: A001
     the layout is recognised. ``min_age`` (years) leaves out children where age is known. ``healthy``
     names the classes that mean "nothing found"; without it they are told by their names.
     ``split="image"`` deals single films at random, patients and copies torn apart, as the original
-    report did; for comparison only. ``workers=0`` reads in this process.
+    report did; for comparison only. ``decisions`` is a file that a person made with ``carina review``; it
+    is kept in the catalogue, and one that is kept there already is honoured. ``workers=0`` reads in this
+    process.
 
     The verdict of a quick audit of the catalogue (``confounding/``) is in the report and in ``audit.json``.
 
     The same folders, options and seed give the same ``catalogue.parquet``, byte for byte.
 
-    Raises SourceError, LabelError, SplitError, CatalogueError.
+    Raises SourceError, LabelError, SplitError, DecisionError, CatalogueError.
     """
     began = time.monotonic()
     out = Path(out)
     catalogue.check_may_write(out)
     label_map = LabelMap.load(labels)
+    decided = Decisions.load(decisions) if decisions else Decisions.of_catalogue(out)
     folders = name_folders(sources)
     label_map.check_names(name for folder in folders for name in (folder.name, folder.reader.name))
     admission = Admission(views, min_age)
     dropped: list[Dropped] = []
 
     listed = list_films(folders, label_map, admission, dropped, progress)
-    copies = Copies.find(merge(_read(listed, admission, dropped, workers, progress)), progress)
+    looks = _read(listed, admission, dropped, workers, progress)
+    copies = Copies.find(merge(looks), progress, decisions=decided)
     dropped.extend(copies.merged())
     films: Sequence[Film] = copies.films
     if conflicts == "leave_out":
@@ -95,6 +101,8 @@ def compile(  # noqa: A001
         near_groups=sum(len(members) > 1 for members in copies.members.values()),
         near_films=sum(len(members) for members in copies.members.values() if len(members) > 1),
         conflict_groups=len(copies.conflicting),
+        decided_apart=copies.overruled,
+        decided_together=copies.added,
         seconds=0.0,
     )
     warnings = (*_warnings(report, split, min_age), *_relatives(copies))
@@ -109,8 +117,11 @@ def compile(  # noqa: A001
             "dropped.csv": sorted((str(d.path), d.source, d.label, d.code, d.reason) for d in dropped),
             "conflicts.csv": copies.conflicts_table(),
             "groups.csv": copies.groups_table(films),
+            "pairs.csv": copies.pairs_table(),
         },
     )
+    if decided.made:
+        decided.save(out / catalogue.DECISIONS)
     audit = quick_audit(written, seed=seed)
     write_audit(out, audit.to_dict())
     return replace(report, seconds=time.monotonic() - began, verdict=audit.verdict)

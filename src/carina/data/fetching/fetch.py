@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from carina.data.fetching import kaggle
 from carina.data.fetching.archive import unpack
@@ -67,7 +68,7 @@ def relatives(name: str) -> list[str]:
     return [words for other in others for _, _, words in kinship((name, other))]
 
 
-def _there(folder: Path) -> dict[str, object] | None:
+def _there(folder: Path) -> dict[str, Any] | None:
     """The manifest of a set that was fetched into ``folder``."""
     try:
         content = json.loads((folder / MANIFEST).read_text("utf-8"))
