@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from carina import __version__
-from carina.cli import claims, trust
+from carina.cli import claims, study, trust
 from carina.errors import CarinaError, MissingExtra
 
 NOTICE = "Research use. Not a medical device. Every film must be read by a qualified person."
@@ -30,6 +30,7 @@ app = typer.Typer(
 )
 app.add_typer(claims.app)
 app.add_typer(trust.app)
+app.add_typer(study.app)
 
 
 def main() -> None:
