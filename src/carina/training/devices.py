@@ -6,14 +6,18 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
+from typing import get_args
 
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 
-from carina.errors import RunError
+from carina.errors import CarinaError, RunError
+from carina.training.recipe import Precision
 
 _NAMES = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
-_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+_PRECISIONS = get_args(Precision)
+_HUNG_UP = ("Connection closed by peer", "Connection reset by peer")  # gloo's words, in a RuntimeError
 
 
 def fabric(*, devices: int = 1, nodes: int = 1, precision: str = "auto") -> Fabric:
@@ -21,6 +25,8 @@ def fabric(*, devices: int = 1, nodes: int = 1, precision: str = "auto") -> Fabr
 
     Raises RunError when the machine has not got what was asked for.
     """
+    if devices < 1 or nodes < 1:
+        raise RunError(f"{devices} devices on {nodes} machines: give at least one of each")
     many = devices > 1 or nodes > 1
     try:
         made = Fabric(
@@ -40,13 +46,26 @@ def fabric(*, devices: int = 1, nodes: int = 1, precision: str = "auto") -> Fabr
     return made
 
 
+def is_first() -> bool:
+    """Whether this process is the one that speaks; Fabric starts the others by running the command again."""
+    return int(rank_zero_only.rank) == 0
+
+
+def is_told_elsewhere(error: Exception) -> bool:
+    """Whether the first process of this machine says it: it met the same error, or ended and hung up."""
+    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        return False
+    return isinstance(error, CarinaError) or any(words in str(error) for words in _HUNG_UP)
+
+
 def chosen_precision(precision: str) -> str:
     """Fabric's name of a precision; ``auto`` is bfloat16 where the hardware has it, else float32."""
     if precision == "auto":
         return "bf16-mixed" if _bf16_pays() else "32-true"
     full = _NAMES.get(precision, precision)
     if full not in _PRECISIONS:
-        raise RunError(f"precision {precision!r} is not known; choose auto, 32, bf16 or 16")
+        known = f"{', '.join(_PRECISIONS[:-1])} or {_PRECISIONS[-1]}"
+        raise RunError(f"precision {precision!r} is not known; choose {known}")
     return full
 
 
