@@ -152,6 +152,10 @@ def test_the_list_has_the_most_suspicious_film_first(road: Path) -> None:
         (("compile", "nowhere", "--out", "catalogue"), "nowhere: no such folder"),
         (("evaluate", "nobundle", "nowhere", "--out", "evaluation"), "no such folder"),
         (("demo", "--out", "precious"), "is no earlier demonstration"),
+        (("demo", "--out", "precious/thesis.txt/x"), "thesis.txt: is a file; name a folder with --out"),
+        (("demo", "--out", "/proc/x"), "/proc/x: cannot be made"),
+        (("phantoms", "--out", "precious/thesis.txt"), "something is there"),
+        (("phantoms", "--out", "/proc/x/y"), "/proc/x: cannot be made"),
         (("phantoms", "--out", "precious"), "phantoms need an empty folder"),
     ],
 )
