@@ -82,8 +82,8 @@ def compile(  # noqa: A001
     shares = shares_of(valid, test)
     healthy = (healthy,) if isinstance(healthy, str) else healthy
     out = Path(out)
-    catalogue.check_may_write(out)
     check_can_write(out)
+    catalogue.check_may_write(out)
     label_map = LabelMap.load(labels)
     folders = name_folders(sources)
     label_map.check_names(name for folder in folders for name in (folder.name, folder.reader.name))

@@ -162,8 +162,8 @@ def _check_request(bundle: Bundle, out: Path, site: str) -> None:
         raise ClaimError(f"{site!r} is no name of a site; name the hospital, such as --site north")
     if out.resolve() != bundle.root.resolve() and out.resolve().is_relative_to(bundle.root.resolve()):
         raise OutputError(f"{out}: lies in the bundle; name a folder outside it, or the bundle itself")
-    check_may_write(out)
     check_can_write(out)
+    check_may_write(out)
     sites(bundle)  # a section that cannot be read is found before an hour of scoring
 
 
