@@ -15,7 +15,9 @@
     │   ├── LabelError            a label map is wrong or does not cover the labels found
     │   ├── SplitError            the data cannot carry the split asked for
     │   ├── CatalogueError        a catalogue is missing, incomplete or damaged
-    │   └── CacheError            a prepared film cannot be had
+    │   ├── CacheError            a prepared film cannot be had
+    │   ├── DecisionError         a file does not hold a person's decisions
+    │   └── FetchError            a public set cannot be had whole, or must be asked for
     ├── RecipeError           a recipe key is unknown, wrong or contradicts another
     ├── WeightsError          weights do not fit the network they were meant for
     ├── RunError              a run folder cannot be started, resumed or finished
@@ -132,6 +134,14 @@ class CatalogueError(DataError):
 
 class CacheError(DataError):
     """A prepared film cannot be had."""
+
+
+class DecisionError(DataError):
+    """A file does not hold a person's decisions."""
+
+
+class FetchError(DataError):
+    """A public set cannot be had whole, or must be asked for."""
 
 
 class RecipeError(CarinaError):

@@ -507,3 +507,16 @@ def test_relatives_are_warned_of_with_the_copies_that_join_them(tmp_path: Path) 
         "was not found may stand on two sides"
     )
     assert said in report.warnings
+
+
+def test_the_facts_of_each_set_stand_in_the_manifest(tmp_path: Path) -> None:
+    for number in range(12):
+        save(tmp_path / "tb" / "CXR_png" / f"CHNCXR_{number:04}_{number % 2}.png", number)
+        save(tmp_path / "tb" / "CXR_png" / f"MCUCXR_{number:04}_{number % 2}.png", 100 + number)
+    run({"both": tmp_path / "tb"}, tmp_path / "cat")
+    manifest = json.loads((tmp_path / "cat" / "catalogue.json").read_text())
+    known = {each["name"]: each for each in manifest["sources"]}
+    assert known["both"]["made_of"] == ["shenzhen", "montgomery"]
+    assert known["shenzhen"]["scanner"] == "Philips DR Digital Diagnost"
+    assert "Jaeger" in known["montgomery"]["citation"]
+    assert set(manifest["counts"]) <= set(known)

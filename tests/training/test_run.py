@@ -48,6 +48,16 @@ def test_what_decides_no_weight_may_change(tmp_path: Path, small: Any, part: dic
     start(tmp_path, small.recipe(**part))
 
 
+def test_a_run_that_began_before_a_key_existed_goes_on(tmp_path: Path, small: Any) -> None:
+    begin(tmp_path, small.recipe())
+    about = json.loads((tmp_path / "run.json").read_text())
+    del about["recipe"]["data"]["trim"]
+    (tmp_path / "run.json").write_text(json.dumps(about))
+    start(tmp_path, small.recipe())
+    with pytest.raises(RunError, match=r"began with data\.trim = False, this recipe has True"):
+        start(tmp_path, small.recipe(data={"trim": True}))
+
+
 def test_another_recipe_is_refused_with_the_key_that_differs(tmp_path: Path, small: Any) -> None:
     begin(tmp_path, small.recipe())
     with pytest.raises(

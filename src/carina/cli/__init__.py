@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from carina import __version__
-from carina.cli import claims, trust
+from carina.cli import claims, review, sets, study, trust
 from carina.errors import CarinaError, MissingExtra
 
 NOTICE = "Research use. Not a medical device. Every film must be read by a qualified person."
@@ -30,6 +30,9 @@ app = typer.Typer(
 )
 app.add_typer(claims.app)
 app.add_typer(trust.app)
+app.add_typer(sets.app)
+app.add_typer(review.app)
+app.add_typer(study.app)
 
 
 def main() -> None:
@@ -106,6 +109,9 @@ def compile_(
     healthy: Annotated[
         list[str] | None, typer.Option(help="A class that means nothing was found; may be repeated.")
     ] = None,
+    decisions: Annotated[
+        Path | None, typer.Option(help="What a person decided about copies; see `carina review`.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that read films.")] = None,
 ) -> None:
     """Join many folders into one catalogue: copies grouped, patients never on two sides."""
@@ -120,7 +126,7 @@ def compile_(
             views=_one_of("--views", views, ("frontal", "all")),
             min_age=min_age,
             conflicts=_one_of("--conflicts", conflicts, ("leave_out", "keep")),
-            healthy=healthy, workers=workers, progress=tell,
+            healthy=healthy, decisions=decisions, workers=workers, progress=tell,
         )  # fmt: skip
     columns, rows = report.table()
     show(output(), table(columns, rows))

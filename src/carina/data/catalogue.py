@@ -36,12 +36,14 @@ from carina.errors import CatalogueError
 FORMAT = 1
 KIND = "carina catalogue"
 TABLE, MANIFEST, AUDIT = "catalogue.parquet", "catalogue.json", "audit.json"
+DECISIONS, REVIEW = "decisions.json", "review.html"  # a person's; they outlive a compile
 LISTS = {
     "dropped.csv": ("path", "source", "label", "code", "reason"),
     "conflicts.csv": ("group", "path", "class", "label", "source", "patient", "sha256"),
     "groups.csv": ("group", "path", "kept", "class", "source", "patient", "sha256"),
+    "pairs.csv": ("first", "second", "score", "kind"),  # by sha256
 }
-_KNOWN = frozenset({TABLE, MANIFEST, AUDIT, "pixels", *LISTS})
+_KNOWN = frozenset({TABLE, MANIFEST, AUDIT, DECISIONS, REVIEW, "pixels", *LISTS})
 
 SCHEMA = pa.schema(
     [

@@ -22,11 +22,13 @@ from carina.data import catalogue
 from carina.data.admission import Admission
 from carina.data.confounding.audit import quick_audit, write_audit
 from carina.data.copies import Copies, Film, merge
+from carina.data.decisions import Decisions
 from carina.data.labels import LabelMap
 from carina.data.listing import Dropped, Folder, Listed, Sources, Tell, list_films, name_folders
 from carina.data.reading import Look, look_at_all
 from carina.data.report import CompileReport
-from carina.data.sources.family import kinship
+from carina.data.sources.family import PUBLIC_SETS, kinship
+from carina.data.sources.public import PublicSet
 from carina.data.splits import SIDES, SplitRow, assign, check_enough, shares_of
 from carina.errors import DataError, LabelError, SourceError
 from carina.folders import check_can_write
@@ -51,6 +53,7 @@ def compile(  # noqa: A001
     min_age: float | None = None,
     conflicts: Literal["leave_out", "keep"] = "leave_out",
     healthy: str | Sequence[str] | None = None,
+    decisions: Path | None = None,
     workers: int | None = None,
     progress: Tell = None,
 ) -> CompileReport:
@@ -62,14 +65,16 @@ def compile(  # noqa: A001
     the layout is recognised. ``min_age`` (years) leaves out children where age is known. ``healthy``
     names the classes that mean "nothing found"; without it they are told by their names.
     ``split="image"`` deals single films at random, patients and copies torn apart, as the original
-    report did; for comparison only. ``workers=0`` reads in this process.
+    report did; for comparison only. ``decisions`` is a file that a person made with ``carina review``; it
+    is kept in the catalogue, and one that is kept there already is honoured. ``workers=0`` reads in this
+    process.
 
     The verdict of a quick audit of the catalogue (``confounding/``) is in the report and in ``audit.json``.
 
     The same folders, options and seed give the same ``catalogue.parquet``, byte for byte.
 
-    Raises SourceError, LabelError, SplitError, CatalogueError, OutputError, and DataError for a word that no
-    option knows: all that can be told before the films are read is told then.
+    Raises SourceError, LabelError, SplitError, DecisionError, CatalogueError, OutputError, and DataError for
+    a word that no option knows: all that can be told before the films are read is told then.
     """
     began = time.monotonic()
     for option, word, words in (
@@ -85,6 +90,7 @@ def compile(  # noqa: A001
     check_can_write(out)
     catalogue.check_may_write(out)
     label_map = LabelMap.load(labels)
+    decided = Decisions.load(decisions) if decisions else Decisions.of_catalogue(out)
     folders = name_folders(sources)
     label_map.check_names(name for folder in folders for name in (folder.name, folder.reader.name))
     admission = Admission(views, min_age)
@@ -96,7 +102,8 @@ def compile(  # noqa: A001
     _healthy(ordered({film.class_name for film in listed}), healthy, label_map)
     if split == "patient":
         check_enough(_people(listed), shares)
-    copies = Copies.find(merge(_read(listed, admission, dropped, workers, progress)), progress)
+    looks = _read(listed, admission, dropped, workers, progress)
+    copies = Copies.find(merge(looks), progress, decisions=decided)
     dropped.extend(copies.merged())
     films: Sequence[Film] = copies.films
     if conflicts == "leave_out":
@@ -117,6 +124,8 @@ def compile(  # noqa: A001
         near_groups=sum(len(members) > 1 for members in copies.members.values()),
         near_films=sum(len(members) for members in copies.members.values() if len(members) > 1),
         conflict_groups=len(copies.conflicting),
+        decided_apart=copies.overruled,
+        decided_together=copies.added,
         seconds=0.0,
     )
     warnings = (*_warnings(report, split, min_age), *_doubts(copies, conflicts), *_relatives(copies))
@@ -131,8 +140,11 @@ def compile(  # noqa: A001
             "dropped.csv": sorted((str(d.path), d.source, d.label, d.code, d.reason) for d in dropped),
             "conflicts.csv": copies.conflicts_table(),
             "groups.csv": copies.groups_table(films),
+            "pairs.csv": copies.pairs_table(),
         },
     )
+    if decided.made:
+        decided.save(out / catalogue.DECISIONS)
     audit = quick_audit(written, seed=seed)
     write_audit(out, audit.to_dict())
     return replace(report, seconds=time.monotonic() - began, verdict=audit.verdict)
@@ -285,21 +297,33 @@ def _manifest(report: CompileReport, folders: Sequence[Folder], options: Mapping
         "classes": list(report.classes),
         "healthy": list(report.healthy),
         "options": dict(options),
-        "sources": [
-            {
-                "name": folder.name,
-                "reader": folder.reader.name,
-                "title": folder.reader.title,
-                "path": str(folder.path),
-                "licence": folder.reader.licence,
-                "citation": folder.reader.citation,
-                "terms": folder.reader.terms,
-                "ages": list(folder.reader.ages) if folder.reader.ages else None,
-                "scanner": folder.reader.scanner,
-            }
-            for folder in folders
-        ],
+        "sources": list(_sources(report, folders)),
         **report.to_dict(),
+    }
+
+
+def _sources(report: CompileReport, folders: Sequence[Folder]) -> Iterator[dict[str, Any]]:
+    """What is known of each folder's set, and of the sets that one folder joins."""
+    for folder in folders:
+        known = PUBLIC_SETS.get(folder.reader.name) or PublicSet.of(folder.reader, ())
+        yield _origin(folder.name, known, folder)
+        for name in known.made_of:
+            if name in report.counts and name not in {each.name for each in folders}:
+                yield _origin(name, PUBLIC_SETS[name], folder)
+
+
+def _origin(name: str, known: PublicSet, folder: Folder) -> dict[str, Any]:
+    return {
+        "name": name,
+        "reader": folder.reader.name,
+        "title": known.title,
+        "path": str(folder.path),
+        "licence": known.licence,
+        "citation": known.citation,
+        "terms": known.terms,
+        "ages": list(known.ages) if known.ages else None,
+        "scanner": known.scanner,
+        "made_of": list(known.made_of),
     }
 
 

@@ -15,15 +15,15 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from carina.errors import OutputError, RunError
+from carina.errors import OutputError, RecipeError, RunError
 from carina.folders import claimed
 from carina.training.checkpoint import write_whole
-from carina.training.recipe import Recipe
+from carina.training.recipe import Recipe, parse_recipe
 
 FORMAT = 1
 _OURS = {"lock", "run.json", "run.json.tmp", "recipe.json", "recipe.json.tmp"}
@@ -149,6 +149,8 @@ def _check_same(root: Path, identity: Mapping[str, Any], recipe: Recipe, fingerp
     if known != fingerprint:
         began, this = str(known)[:12], fingerprint[:12]
         raise RunError(f"{root}: the run began on another catalogue ({began}…, this one is {this}…); {cure}")
+    with suppress(RecipeError):  # keys that a run of an earlier version did not know are at their defaults
+        there = parse_recipe(there).to_dict()
     differing = list(_differences(there, recipe.to_dict()))
     if differing:
         key, was, now = differing[0]
