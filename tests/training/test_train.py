@@ -15,7 +15,7 @@ from carina.errors import CacheError, DataError, RecipeError, RunError
 from carina.records import Progress
 from carina.scoring.bundle import Bundle
 from carina.scoring.scorer import Scorer
-from carina.training.devices import is_told_elsewhere
+from carina.training.devices import one_voice
 from carina.training.train import train
 from tests.training.small import Small
 
@@ -200,20 +200,35 @@ def test_a_recipe_may_be_plain_data_and_a_single_override_a_string(
         train(catalogue, RECIPE.to_dict(), tmp_path / "run", overrides="stage.1.epochs=0")
 
 
-@pytest.mark.parametrize(
-    ("rank", "error", "elsewhere"),
-    [
-        ("1", RunError("the same in every process"), True),
-        ("1", RuntimeError("gloo: Connection closed by peer [127.0.0.1]:4"), True),
-        ("1", RuntimeError("out of memory"), False),
-        ("0", RunError("the same in every process"), False),
-    ],
-)
-def test_the_second_process_says_only_what_the_first_cannot(
-    monkeypatch: pytest.MonkeyPatch, rank: str, error: Exception, elsewhere: bool
+def fail(error: Exception) -> None:
+    raise error
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_process_whose_first_is_still_at_work_says_its_error_itself(
+    monkeypatch: pytest.MonkeyPatch, rank: str
 ) -> None:
     monkeypatch.setenv("LOCAL_RANK", rank)
-    assert is_told_elsewhere(error) is elsewhere
+    with pytest.raises(RunError, match="of my own"), one_voice(patience=0.1) as speaks:
+        fail(RunError("of my own" if speaks is (rank == "0") else "of another"))
+
+
+ORPHAN = """
+import os, time
+from carina.training.devices import one_voice
+os.environ["LOCAL_RANK"] = "1"
+if os.fork():
+    time.sleep(1)
+    os._exit(0)
+with one_voice():
+    raise RuntimeError("the line is dead")
+"""
+
+
+def test_a_process_whose_first_has_ended_is_silent() -> None:
+    line = [sys.executable, "-W", "ignore", "-c", ORPHAN]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 KILLER = """

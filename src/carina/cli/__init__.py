@@ -158,28 +158,23 @@ def train(
     from carina.terminal import bars, output
 
     try:
-        from carina.training.devices import is_first, is_told_elsewhere
+        from carina.training.devices import one_voice
         from carina.training.train import train as train_run
     except ModuleNotFoundError as error:
         raise MissingExtra("carina train", "train") from error
 
-    try:
-        with bars(drawn=is_first()) as tell:
-            bundle = train_run(
-                catalogue,
-                recipe,
-                out,
-                overrides=tuple(set_ or ()),
-                devices=devices,
-                nodes=nodes,
-                precision=precision,
-                progress=tell,
-            )
-    except Exception as error:
-        if is_told_elsewhere(error):
-            raise typer.Exit(1) from None
-        raise
-    if is_first():
+    with one_voice() as speaks, bars(drawn=speaks) as tell:
+        bundle = train_run(
+            catalogue,
+            recipe,
+            out,
+            overrides=tuple(set_ or ()),
+            devices=devices,
+            nodes=nodes,
+            precision=precision,
+            progress=tell,
+        )
+    if speaks:
         output().print(f"\nbundle      {bundle}", markup=False)
 
 

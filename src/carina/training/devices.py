@@ -5,19 +5,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Iterator
 from typing import get_args
 
 import torch
 from lightning.fabric import Fabric
-from lightning.fabric.utilities.rank_zero import rank_zero_only
 
-from carina.errors import CarinaError, RunError
+from carina.errors import RunError
 from carina.training.recipe import Precision
 
 _NAMES = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 _PRECISIONS = get_args(Precision)
-_HUNG_UP = ("Connection closed by peer", "Connection reset by peer")  # gloo's words, in a RuntimeError
+_RANKS = ("RANK", "NODE_RANK", "LOCAL_RANK", "SLURM_PROCID")  # set by Fabric, torchrun and Slurm
 
 
 def fabric(*, devices: int = 1, nodes: int = 1, precision: str = "auto") -> Fabric:
@@ -46,16 +46,31 @@ def fabric(*, devices: int = 1, nodes: int = 1, precision: str = "auto") -> Fabr
     return made
 
 
-def is_first() -> bool:
-    """Whether this process is the one that speaks; Fabric starts the others by running the command again."""
-    return int(rank_zero_only.rank) == 0
+@contextlib.contextmanager
+def one_voice(patience: float = 20) -> Iterator[bool]:
+    """Whether this process is the one that speaks; Fabric starts the others by running the command again.
+
+    One of the others that fails lets the first of its machine say why: it ends in silence when that one
+    has ended, and speaks for itself when that one is still at work after ``patience`` seconds. It must not
+    end earlier: Fabric kills the first process as soon as another has failed.
+    """
+    parent = os.getppid()
+    try:
+        yield all(os.environ.get(key, "0") == "0" for key in _RANKS)
+    except Exception:
+        if os.environ.get("LOCAL_RANK", "0") != "0" and _has_ended(parent, patience):
+            raise SystemExit(1) from None
+        raise
 
 
-def is_told_elsewhere(error: Exception) -> bool:
-    """Whether the first process of this machine says it: it met the same error, or ended and hung up."""
-    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
-        return False
-    return isinstance(error, CarinaError) or any(words in str(error) for words in _HUNG_UP)
+def _has_ended(parent: int, patience: float) -> bool:
+    """Whether the parent of this process ends within ``patience`` seconds."""
+    until = time.monotonic() + patience
+    while os.getppid() == parent:
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def chosen_precision(precision: str) -> str:
