@@ -127,7 +127,7 @@ def check_may_write(out: Path) -> None:
 
 
 def _read_manifest(root: Path) -> Manifest:
-    if not root.is_dir():
+    if not os.path.isdir(root):  # noqa: PTH112 - Path's own raises where access is denied
         raise BundleError(f"{root}: no such folder; name the folder that holds {MANIFEST}")
     if not (root / MANIFEST).exists():
         inner = root / "bundle"
