@@ -376,6 +376,16 @@ def test_a_list_that_names_missing_files_is_told_however_many_others_there_are(t
         run({"ward": tmp_path / "ward"}, tmp_path / "cat", labels=tmp_path / "own.toml")
 
 
+def test_a_source_that_cannot_be_looked_into_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    clinic(tmp_path / "ward")
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(SourceError, match=r"ward: cannot be read \(Permission denied: .*give access"):
+        run({"ward": tmp_path / "ward"}, tmp_path / "cat")
+
+
 def test_progress_reaches_its_end_in_every_stage(tmp_path: Path) -> None:
     last: dict[str, Progress] = {}
     run(

@@ -15,6 +15,7 @@ from carina.errors import CacheError, DataError, RecipeError, RunError
 from carina.records import Progress
 from carina.scoring.bundle import Bundle
 from carina.scoring.scorer import Scorer
+from carina.training.devices import one_voice
 from carina.training.train import train
 from tests.training.small import Small
 
@@ -141,8 +142,8 @@ def test_a_run_stopped_between_two_epochs_goes_on_to_the_same_bits(
 
 
 def test_a_run_is_not_resumed_with_another_recipe(run: Path, catalogue: Catalogue) -> None:
-    with pytest.raises(RunError, match=r"stage\.1\.epochs = 5, this recipe has 9"):
-        train(catalogue, RECIPE, run, overrides=["stage.1.epochs=9"])
+    with pytest.raises(RunError, match=r"stage\.2\.epochs = 5, this recipe has 9"):
+        train(catalogue, RECIPE, run, overrides=["stage.2.epochs=9"])
 
 
 def test_a_recipe_file_and_its_overrides_are_taken(tmp_path: Path, catalogue: Catalogue) -> None:
@@ -182,6 +183,52 @@ def test_a_film_that_is_gone_is_named_before_anything_is_trained(tmp_path: Path)
     gone.unlink()
     with pytest.raises(CacheError, match=gone.name):
         train(lacking, RECIPE, tmp_path / "run")
+
+
+def test_another_precision_is_answered_with_the_words_of_the_help(
+    tmp_path: Path, catalogue: Catalogue
+) -> None:
+    with pytest.raises(RunError, match="'foo' is not known; choose auto, 32-true, bf16-mixed or 16-mixed"):
+        train(catalogue, RECIPE, tmp_path / "run", precision="foo")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_recipe_may_be_plain_data_and_a_single_override_a_string(
+    tmp_path: Path, catalogue: Catalogue
+) -> None:
+    with pytest.raises(RecipeError, match="epochs: give at least 1"):
+        train(catalogue, RECIPE.to_dict(), tmp_path / "run", overrides="stage.1.epochs=0")
+
+
+def fail(error: Exception) -> None:
+    raise error
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_process_whose_first_is_still_at_work_says_its_error_itself(
+    monkeypatch: pytest.MonkeyPatch, rank: str
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    with pytest.raises(RunError, match="of my own"), one_voice(patience=0.1) as speaks:
+        fail(RunError("of my own" if speaks is (rank == "0") else "of another"))
+
+
+ORPHAN = """
+import os, time
+from carina.training.devices import one_voice
+os.environ["LOCAL_RANK"] = "1"
+if os.fork():
+    time.sleep(1)
+    os._exit(0)
+with one_voice():
+    raise RuntimeError("the line is dead")
+"""
+
+
+def test_a_process_whose_first_has_ended_is_silent() -> None:
+    line = [sys.executable, "-W", "ignore", "-c", ORPHAN]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 KILLER = """

@@ -158,11 +158,12 @@ def train(
     from carina.terminal import bars, output
 
     try:
+        from carina.training.devices import one_voice
         from carina.training.train import train as train_run
     except ModuleNotFoundError as error:
         raise MissingExtra("carina train", "train") from error
 
-    with bars() as tell:
+    with one_voice() as speaks, bars(drawn=speaks) as tell:
         bundle = train_run(
             catalogue,
             recipe,
@@ -173,7 +174,8 @@ def train(
             precision=precision,
             progress=tell,
         )
-    output().print(f"\nbundle      {bundle}", markup=False)
+    if speaks:
+        output().print(f"\nbundle      {bundle}", markup=False)
 
 
 @app.command()

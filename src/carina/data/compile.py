@@ -87,8 +87,8 @@ def compile(  # noqa: A001
     shares = shares_of(valid, test)
     healthy = (healthy,) if isinstance(healthy, str) else healthy
     out = Path(out)
-    catalogue.check_may_write(out)
     check_can_write(out)
+    catalogue.check_may_write(out)
     label_map = LabelMap.load(labels)
     decided = Decisions.load(decisions) if decisions else Decisions.of_catalogue(out)
     folders = name_folders(sources)

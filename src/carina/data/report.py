@@ -27,6 +27,7 @@ REASONS = {
     "contradiction": "listed with several labels",
     "other_set": "of another set",
     "second_copy": "the same file name twice",
+    "not_a_film": "a heat map, not a film",
 }
 
 

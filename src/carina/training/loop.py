@@ -251,7 +251,7 @@ class Loop:
             at = self.position
             raise RunError(
                 f"the loss is no longer a number in stage {at.stage + 1}, epoch {at.epoch}; lower stage."
-                f"{at.stage}.lr and train into a new folder"
+                f"{at.stage + 1}.lr and train into a new folder"
             )
         return total
 
