@@ -24,7 +24,7 @@ from carina.data.copies import Copies, Film, merge
 from carina.data.labels import LabelMap
 from carina.data.listing import Dropped, Folder, Listed, Sources, Tell, list_films, name_folders
 from carina.data.reading import Look, look_at_all
-from carina.data.report import CompileReport
+from carina.data.report import SINGLE_SOURCE, CompileReport
 from carina.data.sources.family import kinship
 from carina.data.splits import SIDES, SplitRow, assign
 from carina.errors import LabelError, SourceError
@@ -44,6 +44,8 @@ def compile(  # noqa: A001
     views: Literal["frontal", "all"] = "frontal",
     min_age: float | None = None,
     conflicts: Literal["leave_out", "keep"] = "leave_out",
+    single_source: Literal["leave_out", "keep"] = "keep",
+    hold_out: Sequence[str] = (),
     healthy: Sequence[str] | None = None,
     workers: int | None = None,
     progress: Tell = None,
@@ -55,7 +57,9 @@ def compile(  # noqa: A001
     the layout is recognised. ``min_age`` (years) leaves out children where age is known. ``healthy``
     names the classes that mean "nothing found"; without it they are told by their names.
     ``split="image"`` deals single films at random, patients and copies torn apart, as the original
-    report did; for comparison only. ``workers=0`` reads in this process.
+    report did; for comparison only. ``single_source="leave_out"`` leaves out classes that one source alone
+    has: its look would tell them. ``hold_out`` names sources that are the test side, whole, and of which
+    training and validation see nothing. ``workers=0`` reads in this process.
 
     The verdict of a quick audit of the catalogue (``confounding/``) is in the report and in ``audit.json``.
 
@@ -79,11 +83,13 @@ def compile(  # noqa: A001
     if conflicts == "leave_out":
         films = copies.without_conflicts()
         dropped.extend(copies.left_out())
+    if single_source == "leave_out":
+        films = _from_several_sources(films, dropped)
     if not films:
         raise SourceError(_nothing_left(folders, dropped))
 
     rows = [_split_row(film, copies) for film in films]
-    sides = assign(rows, valid=valid, test=test, seed=seed, by=split, ties=copies.ties())
+    sides = assign(rows, valid=valid, test=test, seed=seed, by=split, ties=copies.ties(), hold_out=hold_out)
     classes = ordered({row.class_name for row in rows})
     report = CompileReport(
         catalogue=out,
@@ -100,6 +106,7 @@ def compile(  # noqa: A001
     report = replace(report, warnings=warnings)
     options = {"valid": valid, "test": test, "seed": seed, "split": split, "views": views, "min_age": min_age}
     more = {"conflicts": conflicts, "labels": str(labels) if labels else None}
+    more |= {"single_source": single_source, "hold_out": sorted(hold_out)}
     written = catalogue.write(
         out,
         [_row(film, copies, side) for film, side in zip(films, sides, strict=True)],
@@ -131,6 +138,24 @@ def _read(
             dropped.append(Dropped.of(film, *why))
         else:
             yield film, answer
+
+
+def _from_several_sources(films: Sequence[Film], dropped: list[Dropped]) -> list[Film]:
+    """The films of classes that at least two sources have; the others are added to ``dropped``."""
+    sources: dict[str, set[str]] = {}
+    for film in films:
+        sources.setdefault(film.kept.class_name, set()).add(film.kept.image.source)
+    kept = []
+    for film in films:
+        only = sources[film.kept.class_name]
+        if len(only) > 1:
+            kept.append(film)
+        else:
+            reason = f"{film.kept.class_name} comes from {min(only)} only, whose look would tell it"
+            dropped.append(
+                Dropped.of(film.kept, SINGLE_SOURCE, f"{reason}; --single-source keep takes it in")
+            )
+    return kept
 
 
 def _split_row(film: Film, copies: Copies) -> SplitRow:

@@ -15,12 +15,16 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Films:
-    """``rows``, ``labels`` and ``ids`` are (n,). ``ids`` name the films for good: never an index."""
+    """``rows``, ``labels``, ``ids`` and ``sources`` are (n,). ``ids`` name the films for good: never an index.
+
+    ``sources`` says which films come from one place; only a recipe that balances sources asks for it.
+    """
 
     pixels: NDArray[np.uint8]  # (M, S, S)
     rows: NDArray[np.int64]
     labels: NDArray[np.int64]
     ids: NDArray[np.uint64]
+    sources: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)

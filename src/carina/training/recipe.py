@@ -71,12 +71,14 @@ class Augment(_Part):
     shift: Annotated[float, Field(ge=0, le=0.5)] = 0.04  # share of the width and of the height
     brightness: Annotated[float, Field(ge=0, le=1)] = 0.08  # share of the gray range
     contrast: Annotated[float, Field(ge=0, lt=1)] = 0.15  # share of the distance from middle gray
+    resolution: Annotated[float, Field(ge=0, le=0.9)] = 0.0  # share lost at most, by every other film
     flip: bool = False  # mirror half of the films: no, hearts are on the left
 
     @property
     def is_off(self) -> bool:
         """Whether every film stays as it is."""
-        return not any((self.rotate, self.scale, self.shift, self.brightness, self.contrast, self.flip))
+        limits = (self.rotate, self.scale, self.shift, self.brightness, self.contrast, self.resolution)
+        return not any((*limits, self.flip))
 
 
 _NO_AUGMENT = {"rotate": 0.0, "scale": 0.0, "shift": 0.0, "brightness": 0.0, "contrast": 0.0}
@@ -90,6 +92,7 @@ class TrainPart(_Part):
     weight_decay: Annotated[float, Field(ge=0)] = 0.01  # fastai's default; none on norms and biases
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     class_weights: Literal["none", "balanced"] = "none"
+    balance: Literal["none", "source"] = "none"  # show the sources of each class equally often
     precision: Precision = "auto"
     augment: Augment = Augment()
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 5.0  # 0: after every step

@@ -244,14 +244,20 @@ def frequencies(
 def trees(
     taught: NDArray[np.float32], labels: Labels, asked: NDArray[np.float32], classes: int
 ) -> Probabilities:
-    """Extremely randomised trees of scikit-learn, seeded."""
+    """Extremely randomised trees of scikit-learn, seeded.
+
+    Single trees, averaged here: scikit-learn's forest sets the process's warning filters from its
+    threads, which is not safe where several forests grow at a time.
+    """
     try:
-        from sklearn.ensemble import ExtraTreesClassifier
+        from sklearn.tree import ExtraTreeClassifier
     except ModuleNotFoundError as error:
         raise MissingExtra("carina audit", "report") from error
-    forest = ExtraTreesClassifier(TREES, min_samples_leaf=2, random_state=0)
     told = np.zeros((len(asked), classes))
-    told[:, np.unique(labels)] = forest.fit(taught, labels).predict_proba(asked)
+    known = np.unique(labels)
+    for seed in range(TREES):
+        tree = ExtraTreeClassifier(min_samples_leaf=2, random_state=seed).fit(taught, labels)
+        told[:, known] += tree.predict_proba(asked) / TREES
     return told
 
 
