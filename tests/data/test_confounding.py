@@ -24,7 +24,7 @@ from carina.data.confounding.marks import burnt_in_marks
 from carina.data.confounding.verdict import Grade, Verdict
 from carina.images.lettering import outside_ellipse
 from tests.data import shortcuts
-from tests.data.shortcuts import SOURCES, World, frame, gamma, letters
+from tests.data.shortcuts import SOURCES, World, enlarged, frame, gamma, letters
 
 
 def is_tb(row: dict[str, object]) -> bool:
@@ -50,6 +50,8 @@ IN_PICTURES: dict[str, tuple[Callable[[World], World], str]] = {
         lambda world: world.painted(lambda row, film: frame(film, 60) if is_tb(row) else film), "border"),
     "another film curve for one class": (
         lambda world: world.painted(lambda row, film: gamma(film, 2.0) if is_tb(row) else film), "border"),
+    "one class from small copies that were enlarged": (
+        lambda world: world.painted(lambda row, film: enlarged(film, 0.6) if is_tb(row) else film), "grain"),
     "one class brighter, as a thumbnail shows": (
         lambda world: world.painted(lambda row, film: film + 45 * is_tb(row)), "border"),
     "a border tint per source, and a source per class": (border_per_source, "source"),

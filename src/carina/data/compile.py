@@ -105,8 +105,12 @@ def compile(  # noqa: A001
     warnings = (*_warnings(report, split, min_age), *_relatives(copies))
     report = replace(report, warnings=warnings)
     options = {"valid": valid, "test": test, "seed": seed, "split": split, "views": views, "min_age": min_age}
-    more = {"conflicts": conflicts, "labels": str(labels) if labels else None}
-    more |= {"single_source": single_source, "hold_out": sorted(hold_out)}
+    more = {
+        "conflicts": conflicts,
+        "labels": str(labels) if labels else None,
+        "single_source": single_source,
+        "hold_out": sorted(hold_out),
+    }
     written = catalogue.write(
         out,
         [_row(film, copies, side) for film, side in zip(films, sides, strict=True)],

@@ -140,9 +140,9 @@ def _check_held_out(
     lost = sorted({row.class_name for row in rows} - known)
     if hold_out and lost:
         raise SplitError(
-            f"--hold-out {', '.join(sorted(hold_out))}: every film of {', '.join(lost)} is from there or tied "
-            "to it, so nothing could learn it; give these films a class that other sources have, or leave "
-            "them out, with --labels"
+            f"--hold-out {', '.join(sorted(hold_out))}: every film of {', '.join(lost)} is from there or "
+            "tied to it, so nothing could learn it; give these films a class that other sources have, or "
+            "leave them out, with --labels"
         )
 
 

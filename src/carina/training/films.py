@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Films:
-    """``rows``, ``labels``, ``ids`` and ``sources`` are (n,). ``ids`` name the films for good: never an index.
+    """All but ``pixels`` are (n,). ``ids`` name the films for good: never an index.
 
     ``sources`` says which films come from one place; only a recipe that balances sources asks for it.
     """
