@@ -75,9 +75,9 @@ def test_resolution_is_lost_film_by_film_and_by_every_other_one() -> None:
 
 
 def test_what_a_film_lost_before_the_option_existed_is_what_it_loses_now() -> None:
-    """The eighth number that is drawn for a film leaves the other seven as they were."""
-    seven, eight = (dice.augmentation(0, 3, ids(), count) for count in (7, 8))
-    assert np.array_equal(seven, eight[:, :7])
+    """The numbers that are drawn for a film leave the first seven as they were."""
+    seven, more = (dice.augmentation(0, 3, ids(), count) for count in (7, 14))
+    assert np.array_equal(seven, more[:, :7])
 
 
 def test_brightness_and_contrast_stay_within_their_limits_and_the_gray_range() -> None:

@@ -21,10 +21,10 @@ def augment(
     """Changed copies of the films. (B, 1, S, S) float32 in [0, 255] → the same. What moves in is black."""
     if limits.is_off:
         return pixels
-    drawn = dice.augmentation(seed, epoch, ids, 8)  # (B, 8) in [0, 1)
+    drawn = dice.augmentation(seed, epoch, ids, 14)  # (B, 14) in [0, 1)
     sway = drawn * 2 - 1
     if limits.resolution:
-        pixels = coarsened(pixels, 1 - limits.resolution * np.maximum(0, sway[:, 7]))
+        pixels = coarsened(pixels, 1 - limits.resolution * np.maximum(0, sway[:, 13]))
     if limits.rotate or limits.scale or limits.shift or limits.flip:
         theta = torch.from_numpy(_affine(sway, drawn[:, 6] < 0.5, limits)).to(pixels.device)
         grid = F.affine_grid(theta, list(pixels.shape), align_corners=False)
@@ -54,8 +54,28 @@ def coarsened(pixels: torch.Tensor, shares: NDArray[np.float64]) -> torch.Tensor
     return done
 
 
+def shown(
+    pixels: torch.Tensor,
+    ids: NDArray[np.uint64],
+    copies: NDArray[np.bool_] | None,
+    limits: Augment,
+    *,
+    seed: int,
+    epoch: int,
+) -> torch.Tensor:
+    """The films as an epoch shows them: ``augment``, and where that is off, copies changed once for good.
+
+    Shapes as in ``augment``; ``copies`` is (B,). May write into ``pixels``.
+    """
+    if not limits.is_off or copies is None or not copies.any():
+        return augment(pixels, ids, limits, seed=seed, epoch=epoch)
+    places = torch.from_numpy(np.flatnonzero(copies)).to(pixels.device)
+    pixels[places] = augment(pixels[places], ids[copies], Augment(), seed=seed, epoch=0)
+    return pixels
+
+
 def _affine(sway: NDArray[np.float64], mirrored: NDArray[np.bool_], limits: Augment) -> NDArray[np.float32]:
-    """Where each output place takes its pixel from, in [-1, 1] coordinates. (B, 8) → (B, 2, 3)"""
+    """Where each output place takes its pixel from, in [-1, 1] coordinates. (B, 14) → (B, 2, 3)"""
     angle = np.deg2rad(limits.rotate) * sway[:, 0]
     zoom = 1 / (1 + limits.scale * sway[:, 1])
     mirror = np.where(mirrored & limits.flip, -1.0, 1.0)

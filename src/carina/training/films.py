@@ -17,22 +17,19 @@ from numpy.typing import NDArray
 class Films:
     """All but ``pixels`` are (n,). ``ids`` name the films for good: never an index.
 
-    ``sources`` says which films come from one place; only a recipe that balances sources asks for it.
+    ``copies``, where there are any, tells which of them are changed copies; ``sources`` which films come
+    from one place, for a recipe that balances sources.
     """
 
     pixels: NDArray[np.uint8]  # (M, S, S)
     rows: NDArray[np.int64]
     labels: NDArray[np.int64]
     ids: NDArray[np.uint64]
+    copies: NDArray[np.bool_] | None = None
     sources: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
-
-
-def id_of(sha256: str) -> int:
-    """The number of a film: the first 64 bits of its content hash."""
-    return int(sha256[:16], 16)
 
 
 class Feed:
