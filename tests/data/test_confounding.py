@@ -138,6 +138,14 @@ def test_a_source_with_a_single_patient_is_named() -> None:
     assert "a single patient from east" in verdict.untold
 
 
+def test_sources_of_one_patient_each_are_counted_and_never_reassure() -> None:
+    lone = shortcuts.clean().stating(source=lambda row: f"from {row['patient']}")
+    verdict = quick_audit(lone.catalogue).verdict
+    assert verdict.grade is Grade.UNKNOWN
+    assert "a single patient from each of 120 sources" in verdict.sentence
+    assert len(verdict.sentence) < 400
+
+
 @pytest.mark.parametrize(
     ("chosen", "words"),
     [

@@ -180,7 +180,8 @@ def _untold(baselines: Sequence[Baseline], extent: Extent, quick: bool) -> tuple
         open_questions.append(f"fewer than {ENOUGH} patients of {_listed(few)}")
     lone = [name for name, count in extent.sources.items() if count == 1]
     if lone and len(extent.sources) > 1:
-        open_questions.append(f"a single patient from {_listed(lone)}")
+        each = _listed(lone) if len(lone) < 4 else f"each of {len(lone)} sources"
+        open_questions.append(f"a single patient from {each}")
     open_questions.extend(_unmeasured(baselines, extent, quick))
     facts = [
         f"{fact} is not stated for {round(100 * share)} % of the films"
