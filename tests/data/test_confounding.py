@@ -200,6 +200,19 @@ def test_a_shortcut_within_one_source_is_seen_there_and_fails_elsewhere() -> Non
     assert elsewhere < 0.2  # there letters meant Normal
 
 
+def test_a_source_of_one_class_is_asked_for_it_against_films_that_were_kept_back() -> None:
+    """East has TB alone, and others have TB: letters tell it there too, where all films of TB have them."""
+    world = shortcuts.clean().stating(
+        source=lambda row: "east" if is_tb(row) and int(row["image_id"], 16) % 2 else row["source"]
+    )
+    lettered = world.painted(lambda row, film: letters(film, "AP") if is_tb(row) else film)
+    marks = full_audit(lettered.catalogue, lettered).baseline("marks")
+    assert marks is not None
+    assert set(marks.unseen["east"]) == {"TB"}
+    assert (marks.unseen["east"]["TB"].value or 0) > 0.9
+    assert marks.unseen["east"]["TB"].positives == 20
+
+
 def test_the_same_films_give_the_same_audit_in_any_order() -> None:
     world = shortcuts.clean()
     turned = World(world.rows[::-1], world.films[::-1])

@@ -210,9 +210,9 @@ def unseen(findings: Findings) -> Section:
     """Figures on a source that was left out."""
     columns = [(NAMES[each.key], each.unseen) for each in findings.audit.baselines if each.unseen]
     text = (
-        "Each baseline was taught on all sources but one, and asked about that one. What worked above and "
-        "fails here was knowledge of sources. (The model is not taught anew; compile without a source to "
-        "test that.)"
+        "Each baseline was taught on all sources but one, and asked about that one; a source of a single "
+        "class is set against films of the others that were kept back. What worked above and fails here was "
+        "knowledge of sources. (The model is not taught anew; compile --hold-out does that.)"
     )
     return _by_source("unseen", "On a source never seen", text, columns, findings.audit.healthy)
 
