@@ -25,6 +25,7 @@ from carina.errors import RecipeError, RunError
 from carina.records import Progress
 from carina.training import dice
 from carina.training.augment import shown
+from carina.training.balance import by_source
 from carina.training.checkpoint import Checkpoint, Position
 from carina.training.films import Feed, Films
 from carina.training.network import Network
@@ -145,6 +146,8 @@ class Loop:
         at = self.position
         epoch = self.plan.epochs_before(at.stage) + at.epoch
         order = dice.order(self.recipe.train.seed, epoch, len(self._feed.films))
+        if self.recipe.train.balance == "source":
+            order = by_source(order, self._feed.films.labels, self._feed.films.sources)
         shares = np.array_split(order, self.batches)  # even: no film is left out, no batch of one
         told = self._epoch_began = time.monotonic()
         self._films_before = at.films  # in an epoch that was resumed, these took another process's time

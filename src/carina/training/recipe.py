@@ -68,6 +68,7 @@ class TrainPart(Option):
     weight_decay: Annotated[float, Field(ge=0)] = 0.01  # fastai's default; none on norms and biases
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     class_weights: Literal["none", "balanced"] = "none"
+    balance: Literal["none", "source"] = "none"  # show the sources of each class equally often
     precision: Precision = "auto"
     augment: Augment = Augment()
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 5.0  # 0: after every step
