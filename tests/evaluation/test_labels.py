@@ -81,7 +81,7 @@ def test_the_same_films_give_the_same_answer() -> None:
 
 @pytest.fixture(scope="module")
 def ward(tmp_path_factory: pytest.TempPathFactory) -> tuple[Catalogue, set[str]]:
-    """120 phantoms, healthy and with bacterial pneumonia; six pairs of them with labels swapped. Who they are."""
+    """120 phantoms, healthy and with bacterial pneumonia; twelve labels are swapped. Whose they are."""
     root = tmp_path_factory.mktemp("ward")
     paths = []
     for number in range(120):

@@ -69,7 +69,7 @@ class LabelReview:
         found, of = counted(len(self.films), "label"), f"{self.found.asked:,}"
         share = percent(self.found.accuracy)
         said = [
-            f"{found} of {of} contradicted by {self.judge}; out of fold it agrees with {share} of all labels.",
+            f"{found} of {of} contradicted by {self.judge}, which agrees with {share} of all, out of fold.",
             "Each is a candidate for a second look; nothing was dropped or changed.",
         ]
         if self.found.left_out:
@@ -151,8 +151,9 @@ def _listed(
     columns = [catalogue.films[name].to_pylist() for name in names]
     listed = []
     for suspect in found.suspects:
-        path, sha256, *rest = (column[kept[suspect.film]] for column in columns)
-        listed.append(Listed(suspect, Path(path), sha256, *rest, None if seen is None else sha256 in seen))
+        path, sha256, source, patient, split = (column[kept[suspect.film]] for column in columns)
+        known = None if seen is None else sha256 in seen
+        listed.append(Listed(suspect, Path(path), sha256, source, patient, split, known))
     return tuple(listed)
 
 
