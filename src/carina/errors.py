@@ -8,6 +8,7 @@
     │   ├── ImageTooLarge         more pixels (or inflated bytes) than are read
     │   ├── MultiFrame            several frames: a cine or a volume, not a film
     │   ├── NoPixels              a DICOM file without pixel data
+    │   ├── NotAFilm              a picture that Carina drew over a film
     │   └── UnsupportedImage      a valid file of a kind that is not read (codec, bit depth, kind of object)
     ├── DataError             folders, labels, catalogue
     │   ├── SourceError           a folder is not what it was said to be
@@ -97,6 +98,12 @@ class NoPixels(ImageError):
     """A DICOM file without pixel data."""
 
     code = "no_pixels"
+
+
+class NotAFilm(ImageError):
+    """A picture that Carina drew over a film, such as a heat map."""
+
+    code = "not_a_film"
 
 
 class UnsupportedImage(ImageError):

@@ -9,6 +9,7 @@ leaves out stands in ``dropped.csv`` with its reason.
 from __future__ import annotations
 
 import datetime
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,17 +29,22 @@ from carina.data.reading import Look, look_at_all
 from carina.data.report import CompileReport
 from carina.data.sources.family import PUBLIC_SETS, kinship
 from carina.data.sources.public import PublicSet
-from carina.data.splits import SIDES, SplitRow, assign
-from carina.errors import LabelError, SourceError
+from carina.data.splits import SIDES, SplitRow, assign, check_enough, shares_of
+from carina.errors import DataError, LabelError, SourceError
+from carina.folders import check_can_write
 from carina.records import Progress
 from carina.taxonomy import healthy_among, ordered
+
+_MUCH = 0.03  # share of films with conflicting labels that is worth a warning
+_MANY = 5  # patients of one source in a group of copies: more than a person's two numbers explain
+_REASONS = 3  # that an error lists
 
 
 def compile(  # noqa: A001
     sources: Sources,
-    out: Path,
+    out: str | os.PathLike[str],
     *,
-    labels: Path | None = None,
+    labels: str | os.PathLike[str] | None = None,
     valid: float = 0.15,
     test: float = 0.15,
     seed: int = 0,
@@ -46,14 +52,15 @@ def compile(  # noqa: A001
     views: Literal["frontal", "all"] = "frontal",
     min_age: float | None = None,
     conflicts: Literal["leave_out", "keep"] = "leave_out",
-    healthy: Sequence[str] | None = None,
+    healthy: str | Sequence[str] | None = None,
     decisions: Path | None = None,
     workers: int | None = None,
     progress: Tell = None,
 ) -> CompileReport:
     """Compile ``sources`` into a catalogue in the folder ``out``; an older catalogue there is replaced.
 
-    ``sources`` are folders, (name, folder) pairs, or a mapping of names to folders.
+    ``sources`` are folders, (name, folder) pairs, or a mapping of names to folders; one folder may stand
+    alone.
     A source's name that is a reader's (``nih``) demands that reader; under any other name, or none,
     the layout is recognised. ``min_age`` (years) leaves out children where age is known. ``healthy``
     names the classes that mean "nothing found"; without it they are told by their names.
@@ -66,11 +73,22 @@ def compile(  # noqa: A001
 
     The same folders, options and seed give the same ``catalogue.parquet``, byte for byte.
 
-    Raises SourceError, LabelError, SplitError, DecisionError, CatalogueError.
+    Raises SourceError, LabelError, SplitError, DecisionError, CatalogueError, OutputError, and DataError for
+    a word that no option knows: all that can be told before the films are read is told then.
     """
     began = time.monotonic()
+    for option, word, words in (
+        ("split", split, ("patient", "image")),
+        ("views", views, ("frontal", "all")),
+        ("conflicts", conflicts, ("leave_out", "keep")),
+    ):
+        if word not in words:
+            raise DataError(f"{option} is {word!r}; give one of {', '.join(words)}")
+    shares = shares_of(valid, test)
+    healthy = (healthy,) if isinstance(healthy, str) else healthy
     out = Path(out)
     catalogue.check_may_write(out)
+    check_can_write(out)
     label_map = LabelMap.load(labels)
     decided = Decisions.load(decisions) if decisions else Decisions.of_catalogue(out)
     folders = name_folders(sources)
@@ -79,6 +97,11 @@ def compile(  # noqa: A001
     dropped: list[Dropped] = []
 
     listed = list_films(folders, label_map, admission, dropped, progress)
+    if not listed:
+        raise SourceError(_nothing_left(folders, dropped))
+    _healthy(ordered({film.class_name for film in listed}), healthy, label_map)
+    if split == "patient":
+        check_enough(_people(listed), shares)
     looks = _read(listed, admission, dropped, workers, progress)
     copies = Copies.find(merge(looks), progress, decisions=decided)
     dropped.extend(copies.merged())
@@ -105,7 +128,7 @@ def compile(  # noqa: A001
         decided_together=copies.added,
         seconds=0.0,
     )
-    warnings = (*_warnings(report, split, min_age), *_relatives(copies))
+    warnings = (*_warnings(report, split, min_age), *_doubts(copies, conflicts), *_relatives(copies))
     report = replace(report, warnings=warnings)
     options = {"valid": valid, "test": test, "seed": seed, "split": split, "views": views, "min_age": min_age}
     more = {"conflicts": conflicts, "labels": str(labels) if labels else None}
@@ -143,6 +166,11 @@ def _read(
             dropped.append(Dropped.of(film, *why))
         else:
             yield film, answer
+
+
+def _people(listed: Sequence[Listed]) -> Counter[str]:
+    """At most so many independent patients each class has: unread films may yet prove to be one person's."""
+    return Counter(name for name, _ in {(film.class_name, film.patient) for film in listed})
 
 
 def _split_row(film: Film, copies: Copies) -> SplitRow:
@@ -200,6 +228,24 @@ def _warnings(report: CompileReport, split: str, min_age: float | None) -> Itera
         yield f"{source}: {n} films name no patient; each counts as a patient of its own"
     if min_age is not None and report.unknown_ages:
         yield f"{report.unknown_ages} films state no age and came in unasked"
+
+
+def _doubts(copies: Copies, conflicts: str) -> Iterator[str]:
+    """Signs that labels, or the grouping of copies itself, deserve a look."""
+    torn = sum(len(copies.members[group]) for group in copies.conflicting)
+    if torn > _MUCH * len(copies.films):
+        became = "are left out" if conflicts == "leave_out" else "came in"
+        yield (
+            f"{torn} of {len(copies.films)} films ({torn / len(copies.films):.0%}) {became} although their "
+            "copies carry another label; conflicts.csv lists them: correct the labels, or give them one class"
+        )
+    if crowded := copies.crowded(_MANY):
+        group, people = max(crowded.items(), key=lambda item: item[1])
+        yield (
+            f"groups of copies that join more than {_MANY} patients: {len(crowded)}; the largest, {group}, "
+            f"joins {people}, and all their films stand on one side; look at them (groups.csv): blank films, "
+            "or one film under many names?"
+        )
 
 
 def _relatives(copies: Copies) -> Iterator[str]:
@@ -285,6 +331,10 @@ def _nothing_left(folders: Sequence[Folder], dropped: Sequence[Dropped]) -> str:
     names = ", ".join(str(folder.path) for folder in folders)
     if not dropped:
         return f"{names}: no films; check the path"
-    (code, n), *_ = Counter(item.code for item in dropped).most_common(1)
-    example = next(item for item in dropped if item.code == code)
-    return f"{names}: no film is left; {n} were left out like {example.path.name} ({example.reason})"
+    counts = Counter(item.code for item in dropped).most_common()
+    counts.sort(key=lambda pair: pair[0] != "no_film")  # files that a list misses explain most, however few
+    said: list[str] = []
+    for code, n in counts[:_REASONS]:
+        example = next(item for item in dropped if item.code == code)
+        said.append(f"{n} {'' if said else 'were left out '}like {example.path.name} ({example.reason})")
+    return f"{names}: no film is left; {', '.join(said)}"

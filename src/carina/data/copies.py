@@ -6,7 +6,7 @@ group. A group whose members carry different classes is a conflict. Opens nothin
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -110,6 +110,16 @@ class Copies:
             if len(set().union(*(f.classes for f in films))) > 1
         )
         return frozenset(differ)
+
+    def crowded(self, many: int) -> dict[str, int]:
+        """The groups with more than ``many`` known patients of one source, and how many patients."""
+        found = {}
+        for group, films in self.members.items():
+            known = {(c.origin, c.patient) for film in films for c in film.copies if c.knows_patient}
+            people = max(Counter(origin for origin, _ in known).values(), default=0)
+            if people > many:
+                found[group] = people
+        return found
 
     def without_conflicts(self) -> list[Film]:
         """The films of groups that agree."""
