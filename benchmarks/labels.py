@@ -4,7 +4,8 @@
 
 Labels are swapped among the classes of one source only (bacterial for viral pneumonia, TB for normal), as a
 person errs; a label of another hospital would be found by the hospital. Films of sources with one class are
-left out. Labels that were wrong before count as right here, so the share of false alarms is an upper bound.
+left out. With ``--model`` only films it was not trained on are taken. Labels that were wrong before count as
+right here, so the share of false alarms is an upper bound.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from carina.data.pixels import PixelCache
 from carina.data.splits import SplitRow
 from carina.evaluation.answers import cached, embeddings
 from carina.evaluation.disagreement import disagreement, features_of
+from carina.evaluation.selection import trained_on
 from carina.scoring.bundle import Bundle
 from carina.scoring.scorer import Scorer
 
@@ -38,7 +40,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     catalogue = Catalogue.open(args.catalogue)
-    rows, chosen = mixed(catalogue, args.films, args.seed)
+    seen = trained_on(Bundle.open(args.model)) if args.model else frozenset()
+    rows, chosen = mixed(catalogue, args.films, args.seed, seen)
     print(f"{len(rows)} films of {', '.join(sorted({row.source for row in rows}))}")
     features = measured(catalogue, chosen, args.model)
     swapped, wrong = swap(rows, args.flip, args.seed)
@@ -57,15 +60,20 @@ def main() -> None:
         print(f"| {name} | {len(here)} | {share:.0%} | {early:.0%} | {len(films & set(listed))} |")
 
 
-def mixed(catalogue: Catalogue, count: int, seed: int) -> tuple[list[SplitRow], list[int]]:
+def mixed(
+    catalogue: Catalogue, count: int, seed: int, seen: frozenset[str]
+) -> tuple[list[SplitRow], list[int]]:
     """Films of the sources with at least two classes, and their places in the catalogue."""
+    hashes = catalogue.films["sha256"].to_pylist()
     names = ("image_id", "patient", "group", "class", "source")
     columns = (catalogue.films[name].to_pylist() for name in names)
     rows = [SplitRow(*row) for row in zip(*columns, strict=True)]
     classes: defaultdict[str, set[str]] = defaultdict(set)
     for row in rows:
         classes[row.source].add(row.class_name)
-    able = [place for place, row in enumerate(rows) if len(classes[row.source]) > 1]
+    able = [
+        place for place, row in enumerate(rows) if len(classes[row.source]) > 1 and hashes[place] not in seen
+    ]
     draw = np.random.default_rng(seed)
     chosen = sorted(draw.choice(able, min(count, len(able)), replace=False).tolist())
     return [rows[place] for place in chosen], chosen
