@@ -35,8 +35,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from carina.data.descriptors import SIDE
-from carina.data.duplicates import NearCopy, describe, group_ids, near_copies
+from carina.data.closer import look_closer
+from carina.data.descriptors import SIDE, describe_closely
+from carina.data.duplicates import Closer, NearCopy, describe, group_ids, near_copies
 from carina.data.reading import look_at_all
 from carina.data.sources import recognise
 from carina.data.sources.source import LeftOut
@@ -190,18 +191,19 @@ def recall(films: Sequence[Known], count: int, seed: int, known: NDArray[np.int6
     draw = np.random.default_rng(seed)
     chosen = np.sort(draw.choice(len(films), min(count, len(films)), replace=False))
     names = list(CHANGES)
-    copies, hashes, copy_hashes, kinds = [], [], [], []
+    copies, closely, hashes, copy_hashes, kinds = [], [], [], [], []
     for turn, i in enumerate(chosen):
         pixels = read(films[i].path).pixels
         eight = pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
         changed = CHANGES[names[turn % len(names)]](eight, draw)
         copies.append(describe(changed))
+        closely.append(describe_closely(changed))
         hashes.append(phash(eight))
         copy_hashes.append(phash(changed))
         kinds.append(names[turn % len(names)])
     everything = np.stack([film.descriptor for film in films] + copies)
     start = time.perf_counter()
-    pairs = near_copies(everything)
+    pairs = near_copies(everything, closer=closer(films, closely))
     seconds = time.perf_counter() - start
     group = group_ids(len(everything), pairs)
     found: Counter[str] = Counter()
@@ -228,6 +230,19 @@ def recall(films: Sequence[Known], count: int, seed: int, known: NDArray[np.int6
     print(f"the hash joins {near} of {every} pairs of different films ({near / every * 1e4:.1f} in 10,000)\n")
 
 
+def closer(films: Sequence[Known], copies: Sequence[Picture | None] = ()) -> Closer:
+    """Larger pictures of the films, and of the changed copies behind them."""
+
+    def pictures(positions: Sequence[int]) -> dict[int, Picture]:
+        read_ = [position for position in positions if position < len(films)]
+        looked = look_closer([films[position].path for position in read_])
+        made = {p: copies[p - len(films)] for p in positions if p >= len(films)}
+        found = {read_[i]: picture for i, picture in looked.items()}
+        return found | {p: picture for p, picture in made.items() if picture is not None}
+
+    return pictures
+
+
 def phash(film: Picture) -> int:
     """The 64-bit DCT hash of imagehash: 32 × 32 pixels, 8 × 8 lowest frequencies against their median."""
     at = np.arange(32)
@@ -240,7 +255,7 @@ def phash(film: Picture) -> int:
 def found_pairs(films: Sequence[Known], sheet: Path | None) -> list[NearCopy]:
     """Print what is found among the films as they are."""
     start = time.perf_counter()
-    pairs = near_copies(np.stack([film.descriptor for film in films]))
+    pairs = near_copies(np.stack([film.descriptor for film in films]), closer=closer(films))
     seconds = time.perf_counter() - start
     sizes = Counter(Counter(group_ids(len(films), pairs).tolist()).values())
     groups = ", ".join(f"{count} of {size}" for size, count in sorted(sizes.items()) if size > 1)
