@@ -123,7 +123,7 @@ def test_a_bundle_is_asked_and_its_training_films_are_marked(tmp_path: Path) -> 
               "--workers", "1", "--limit", "2"],
     )  # fmt: skip
     assert told.exit_code == 0, told.output
-    assert "contradicted by the embedding of tiny" in " ".join(told.output.split())
+    assert "contradicted by a judge of the embedding of tiny" in " ".join(told.output.split())
     with (tmp_path / "out" / "labels.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert rows

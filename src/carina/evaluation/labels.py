@@ -104,10 +104,10 @@ def labels(
     bundle = None if model is None else model if isinstance(model, Bundle) else Bundle.open(model)
     rows = _split_rows(catalogue)
     if bundle is None:
-        judge, features, kept = "simple measures of the pixels", *_measured(catalogue, workers, progress)
+        judge, features, kept = "a judge of simple pixel measures", *_measured(catalogue, workers, progress)
     else:
         judge, features, kept = (
-            f"the embedding of {bundle.manifest.name}",
+            f"a judge of the embedding of {bundle.manifest.name}",
             *_embedded(bundle, catalogue, progress),
         )
     found = disagreement(features, [rows[place] for place in kept], sorted(catalogue.healthy), seed=seed)
