@@ -59,6 +59,7 @@ class Known:
     source: str
     patient: str | None
     view: str | None
+    sha256: str
     descriptor: Picture
 
 
@@ -100,7 +101,7 @@ def known_films(root: Path) -> list[Known]:
     films = []
     for i, look in look_at_all([path for path, *_ in images]):
         if not isinstance(look, ImageError):
-            films.append(Known(*images[i], look.descriptor))
+            films.append(Known(*images[i], look.facts.sha256, look.descriptor))
     return sorted(films, key=lambda film: film.path)
 
 
@@ -271,7 +272,9 @@ def found_pairs(films: Sequence[Known], sheet: Path | None) -> list[NearCopy]:
         together = sum(group[i] == group[names[films[i].path.name]] for i in originals)
         print(f"\noriginals grouped with their reduced copy: {together} of {len(originals)}")
     print(f"mirrored pairs: {sum(pair.kind == 'flipped' for pair in pairs)}")
-    inside = [p for p in pairs if films[p.first].source == films[p.second].source]
+    within = [p for p in pairs if films[p.first].source == films[p.second].source]
+    inside = [p for p in within if films[p.first].sha256 != films[p.second].sha256]
+    print(f"pairs within a set of the same bytes, left out below: {len(within) - len(inside)}")
     strange, same, posed = possible(films)
     print()
     for words, related, of in (
