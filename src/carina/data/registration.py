@@ -23,7 +23,7 @@ Array = NDArray[np.float32]
 
 SAME = 0.93  # median tile correlation from which two pictures are one exposure
 LIKELY, SURE = 0.90, 0.96  # between these a second look, at twice the size, decides ...
-SAME_CLOSELY = 0.915  # ... by this; other exposures of one person reach 0.90, copies have 0.92 and more
+SAME_CLOSELY = 0.92  # ... by this; other exposures of one person reach 0.916, copies have 0.923 and more
 _START = (0.8, 3.0)  # the detail in which a start is looked for, at a quarter of the size
 _COARSE = ((1.2, 4.0, 5), (0.7, 2.5, 2))  # at half size: (fine blur, coarse blur, iterations)
 _FIRST_SIGHT = (0.5, 1.3, 0.80)  # at half size: the detail, and the agreement below which a pair is given up
