@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -38,6 +39,7 @@ Kind = Literal["copy", "flipped"]
 Closer = Callable[[Sequence[int]], Mapping[int, NDArray[np.uint8]]]
 
 _PAIRS = 256  # laid over each other at a time; their pictures fit the processor's cache
+_CLOSE_PAIRS = 8  # the same at the second look
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +87,13 @@ def near_copies(
                 done += len(part)
                 if progress:
                     progress(Progress("copies", done, total))
-    likely = [best[key] for key in sorted(best)]
-    return list(_confirmed(likely, closer, progress)) if closer else likely
+        likely = [best[key] for key in sorted(best)]
+        return list(_confirmed(likely, closer, pool, progress)) if closer else likely
 
 
-def _confirmed(found: Sequence[NearCopy], closer: Closer, progress: Tell) -> Iterator[NearCopy]:
+def _confirmed(
+    found: Sequence[NearCopy], closer: Closer, pool: Executor, progress: Tell
+) -> Iterator[NearCopy]:
     """The pairs that are sure, or that a second look confirms."""
     nearly = [pair for pair in found if pair.score < SURE]
     scores: dict[tuple[int, int], float] = {}
@@ -97,10 +101,9 @@ def _confirmed(found: Sequence[NearCopy], closer: Closer, progress: Tell) -> Ite
         part = nearly[start : start + _PAIRS]
         pictures = closer(sorted({film for pair in part for film in (pair.first, pair.second)}))
         seen = [pair for pair in part if pair.first in pictures and pair.second in pictures]
-        for pair in seen:
-            first, second = pictures[pair.first][None], pictures[pair.second][None]
-            other = second if pair.kind == "copy" else second[:, :, ::-1]
-            scores[pair.first, pair.second] = float(close_agreement(first, other)[0])
+        blocks = [seen[at : at + _CLOSE_PAIRS] for at in range(0, len(seen), _CLOSE_PAIRS)]
+        for block, agreed in zip(blocks, pool.map(partial(_closely, pictures), blocks), strict=True):
+            scores |= {(p.first, p.second): float(s) for p, s in zip(block, agreed, strict=True)}
         if progress:
             progress(Progress("second look", min(start + _PAIRS, len(nearly)), len(nearly)))
     for pair in found:
@@ -110,6 +113,13 @@ def _confirmed(found: Sequence[NearCopy], closer: Closer, progress: Tell) -> Ite
                 yield pair
         elif score >= SAME_CLOSELY:
             yield replace(pair, score=min(1.0, score))
+
+
+def _closely(pictures: Mapping[int, NDArray[np.uint8]], pairs: Sequence[NearCopy]) -> NDArray[np.float32]:
+    """The agreement of some pairs in their larger pictures, (n,)."""
+    first = np.stack([pictures[pair.first] for pair in pairs])
+    second = [pictures[pair.second][:, :: -1 if pair.kind == "flipped" else 1] for pair in pairs]
+    return close_agreement(first, np.stack(second))
 
 
 def group_ids(count: int, pairs: Iterable[NearCopy]) -> NDArray[np.int64]:
