@@ -148,6 +148,8 @@ def compile_(
     if report.verdict is not None:
         output().print(f"verdict     {report.verdict.sentence}", markup=False)
     output().print(f"catalogue   {out}", markup=False)
+    if report.near_groups or report.conflict_groups:
+        notes().print(f"near copies side by side, for a person to decide: carina review {out}", markup=False)
 
 
 @app.command()

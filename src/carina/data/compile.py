@@ -109,7 +109,7 @@ def compile(  # noqa: A001
     if split == "patient" and single_source == "keep":
         check_enough(_people(listed), shares)
     looks = _read(listed, admission, dropped, workers, progress)
-    copies = Copies.find(merge(looks), progress, decisions=decided)
+    copies = Copies.find(merge(looks), progress, decisions=decided, workers=workers)
     dropped.extend(copies.merged())
     films: Sequence[Film] = copies.films
     if conflicts == "leave_out":
