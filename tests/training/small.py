@@ -61,6 +61,7 @@ class Small:
         save: Callable[[Checkpoint], None] = lambda checkpoint: None,
         tell: Callable[[Progress], None] = lambda event: None,
         splits: dict[int, Split] | None = None,
+        healthy: tuple[str, ...] = classes[:1],
     ) -> Loop:
         """A loop that has come to its end; ``loop.network`` is trained."""
         splits = splits or {stage.size: self.split(stage.size) for stage in recipe.stage}
@@ -71,7 +72,7 @@ class Small:
                 recipe,
                 splits,
                 classes=self.classes,
-                healthy=self.classes[:1],
+                healthy=healthy,
                 fabric=fabric(precision=recipe.train.precision),
                 save=save,
                 tell=tell,

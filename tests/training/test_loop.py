@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from carina.errors import RunError
+from carina.errors import RecipeError, RunError
 from carina.records import Progress
 from carina.training.checkpoint import Checkpoint
 from carina.training.films import Films
@@ -168,9 +168,10 @@ def test_balanced_weights_help_a_rare_class(small: Any) -> None:
     rare = np.flatnonzero((whole.labels != 2) | (np.arange(60) < 6))  # 20, 20 and 2 films
     train = Films(whole.pixels, whole.rows[rare], whole.labels[rare], whole.ids[rare])
     splits = {32: Split(train, small.split(32).valid)}
-    weights = small.train(small.recipe(train={"class_weights": "balanced"}), splits=splits).weights
+    balanced = small.recipe(train={"class_weights": "balanced"})
+    weights = small.train(balanced, splits=splits).lessons.weights
     assert weights.tolist() == pytest.approx([42 / 60, 42 / 60, 42 / 6])
-    assert small.train(small.recipe(), splits=splits).weights.tolist() == [1, 1, 1]
+    assert small.train(small.recipe(), splits=splits).lessons.weights.tolist() == [1, 1, 1]
 
 
 def test_label_smoothing_keeps_the_loss_up(small: Any) -> None:
@@ -184,3 +185,72 @@ def test_bfloat16_trains_too_and_keeps_the_weights_in_float32(small: Any) -> Non
     loop = small.train(small.recipe(train={"precision": "bf16-mixed"}))
     assert np.isfinite(loop.position.history[-1]["valid_loss"])
     assert loop.network.head.weight.dtype == torch.float32
+
+
+EVERYTHING = {
+    "sampling": "balanced",
+    "mixup": 0.2,
+    "cutmix": 1.0,
+    "ema": 0.9,
+    "clip": 1.0,
+    "patience": 1,
+    "metric": "valid_loss",
+    "augment": {"gamma": 0.2, "erase": 0.5},
+    "checkpoint_minutes": 0,
+}
+
+
+def test_with_everything_on_it_resumes_at_any_step_to_the_same_bits(small: Any) -> None:
+    recipe = small.recipe(
+        {"size": 32, "epochs": 1, "lr": 1e-2, "frozen": True},
+        {"size": 32, "epochs": 4, "lr": 1e-2},
+        {"size": 48, "epochs": 2, "lr": 1e-2},
+        train=EVERYTHING,
+        data={"batch": 20},
+    )
+    checkpoints: list[Checkpoint] = []
+    whole = small.train(recipe, save=kept(checkpoints))
+    for checkpoint in checkpoints:
+        resumed = small.train(recipe, checkpoint=checkpoint)
+        assert small.same(resumed.network, whole.network), checkpoint.position
+        assert figures_of(resumed) == figures_of(whole)
+
+
+def test_what_is_validated_and_shipped_is_the_average(small: Any) -> None:
+    checkpoints: list[Checkpoint] = []
+    recipe = small.recipe({"size": 32, "epochs": 4, "lr": 1e-2}, train={"ema": 0.95})
+    loop = small.train(recipe, save=kept(checkpoints))
+    last = checkpoints[-1].tensors
+    shipped = loop.network.state_dict()
+    assert all(torch.equal(shipped[name], last[f"average.{name}"]) for name in shipped)
+    assert not torch.equal(shipped["head.weight"], last["network.head.weight"])
+    plain = small.train(small.recipe({"size": 32, "epochs": 4, "lr": 1e-2}))
+    assert torch.equal(plain.network.head.weight, last["network.head.weight"])  # it only watches
+
+
+def test_a_stage_that_brings_nothing_stops_and_goes_on_from_its_best(small: Any) -> None:
+    told: list[Progress] = []
+    checkpoints: list[Checkpoint] = []
+    recipe = small.recipe({"size": 32, "epochs": 30, "lr": 1e-2}, train={"patience": 2})
+    loop = small.train(recipe, tell=told.append, save=kept(checkpoints))
+    accuracy = [record["accuracy"] for record in loop.position.history]
+    best = int(np.argmax(accuracy))
+    assert len(accuracy) == best + 3 < 30
+    note = next(event.detail["text"] for event in told if event.stage == "note")
+    assert note.startswith("stopped: accuracy has not improved for 2 epochs; going on with epoch ")
+    at_best = next(c for c in checkpoints if len(c.position.history) == best + 1).tensors
+    state = loop.network.state_dict()
+    assert all(torch.equal(state[name], at_best[f"network.{name}"]) for name in state)
+
+
+def test_clipping_bounds_the_step_of_a_gradient_that_explodes(small: Any) -> None:
+    one = small.train(small.recipe(train={"clip": 1e-9}))
+    free = small.train(small.recipe())
+    assert not small.same(one.network, free.network)
+    assert np.isfinite(one.position.history[-1]["valid_loss"])
+
+
+def test_early_stopping_on_a_figure_no_film_gives_is_refused(small: Any) -> None:
+    recipe = small.recipe(train={"patience": 2, "metric": "auc_disease"})
+    with pytest.raises(RecipeError, match="metric: auc_disease needs healthy and diseased classes"):
+        small.train(recipe, healthy=())

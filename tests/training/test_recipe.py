@@ -81,6 +81,8 @@ def test_any_key_can_be_set_from_outside(path: Path, override: str, read: object
         ("stage.0.lr=nan", "stage 1: lr: give one rate"),
         ("train.augment=strong", '[train]: augment: say "film" for the mild set'),
         ("data.classes=['TB']", "[data]: classes: name at least two classes"),
+        ("train.metric=f1", "[train]: metric: input should be 'accuracy', 'balanced_accuracy', "),
+        ("train.mixup=-1", "[train]: mixup: input should be greater than or equal to 0"),
         ("stage.5.epochs=3", "--set stage.5.epochs=3: no item 5 in a list of 2; count from 0"),
         ("stage.first.epochs=3", "no item first in a list of 2"),
         ("model", "--set model: write it as key=value"),
@@ -133,3 +135,8 @@ def test_a_bare_name_is_a_recipe_that_ships_even_beside_a_folder_of_that_name(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "demo").mkdir()
     assert load_recipe("demo").stage[0].size == 64
+
+
+def test_two_cures_for_rare_classes_at_once_are_refused(path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"sampling = \"balanced\" and class_weights = .* choose one"):
+        load_recipe(path, ["train.sampling=balanced", "train.class_weights=balanced"])

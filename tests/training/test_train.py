@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from carina.errors import CacheError, DataError, RecipeError, RunError
 from carina.records import Progress
 from carina.scoring.bundle import Bundle
 from carina.scoring.scorer import Scorer
+from carina.training.checkpoint import read_checkpoint
 from carina.training.train import train
 from tests.training.small import Small
 
@@ -140,6 +142,31 @@ def test_a_run_stopped_between_two_epochs_goes_on_to_the_same_bits(
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_a_run_whose_disk_fills_is_resumed_to_the_same_bits(
+    tmp_path: Path, run: Path, catalogue: Catalogue
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    out = tmp_path / "run"
+
+    def fill_after_the_third_epoch(event: Progress) -> None:
+        if event.stage == "epoch" and event.done == 3:
+            newest = max((out / "checkpoints").glob("*.safetensors"))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (newest.stat().st_size // 2, limits[1]))
+
+    try:
+        with pytest.raises(RunError, match=r"checkpoint cannot be written .*; make room .*it resumes"):
+            train(catalogue, RECIPE, out, progress=fill_after_the_third_epoch)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    kept = read_checkpoint(out / "checkpoints")
+    assert kept is not None
+    assert len(kept.position.history) == 3
+    assert not list(out.rglob("*.tmp"))
+    train(catalogue, RECIPE, out)
+    one, other = (load_file(root / "bundle" / "weights.safetensors") for root in (run, out))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
 def test_a_run_is_not_resumed_with_another_recipe(run: Path, catalogue: Catalogue) -> None:
     with pytest.raises(RunError, match=r"stage\.1\.epochs = 5, this recipe has 9"):
         train(catalogue, RECIPE, run, overrides=["stage.1.epochs=9"])
@@ -191,6 +218,7 @@ import torch
 torch.set_num_threads(1)
 from carina.scoring.bundle import Bundle
 from carina.training.recipe import parse_recipe
+from carina.training.checkpoint import read_checkpoint
 from carina.training.train import train
 catalogue, recipe, out = sys.argv[1], parse_recipe(json.loads(sys.argv[2])), Path(sys.argv[3])
 kills, longest = map(float, sys.argv[4:])

@@ -70,8 +70,9 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         write_whole(folder / f"{stem}.json", json.dumps(about, allow_nan=False).encode())
     except OSError as error:
         raise RunError(
-            f"{folder}: a checkpoint cannot be written ({error.strerror}); make room and give the same "
-            "command again: it resumes from the checkpoint before"
+            f"{folder}: a checkpoint cannot be written ({error.strerror}); make room for "
+            f"{3 * len(content) / 1e6:.0f} MB and give the same command again: it resumes from the "
+            "checkpoint before"
         ) from error
     _tidy(folder)
 
@@ -113,13 +114,20 @@ def _tidy(folder: Path) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that is either all there or not there, also after a loss of power."""
+    """Write a file that is either all there or not there, also after a loss of power.
+
+    Raises OSError; then nothing is left of the new file, so that a full disk is not fuller than before.
+    """
     new = path.with_name(path.name + ".tmp")
-    with new.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
+    try:
+        with new.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
     handle = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(handle)

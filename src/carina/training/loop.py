@@ -17,20 +17,21 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from lightning.fabric import Fabric
 from numpy.typing import NDArray
 
-from carina.errors import RunError
+from carina.errors import RecipeError, RunError
 from carina.records import Progress
-from carina.training import dice
-from carina.training.augment import shown
+from carina.training import dice, snapshot
+from carina.training.average import Average
 from carina.training.checkpoint import Checkpoint, Position
 from carina.training.films import Feed, Films
+from carina.training.lessons import Lessons, Share
 from carina.training.network import Network
 from carina.training.optimizer import adamw, set_rates
 from carina.training.recipe import Recipe
 from carina.training.schedule import Plan
+from carina.training.stopping import best_epoch, is_over
 from carina.training.validation import figures
 
 TOLD_EVERY = 0.25  # seconds between two reports within an epoch
@@ -67,9 +68,11 @@ class Loop:
         some = splits[recipe.stage[0].size]
         self.plan = Plan.of(recipe, len(some.train), len(some.valid))
         self._check_shares()
-        self.weights = _class_weights(some.train.labels, len(self.classes), recipe.train.class_weights)
+        self._check_metric()
         self.position = Position()
         self.network.to(fabric.device, memory_format=torch.channels_last)
+        self.average = Average(network, recipe.train.ema) if recipe.train.ema else None
+        self._best: snapshot.State = {}  # the weights of the stage's best epoch, where patience looks for it
 
     def fit(self, checkpoint: Checkpoint | None = None) -> Network:
         """Train to the end, from the start or from a checkpoint; answers with the network, ready to use.
@@ -84,11 +87,13 @@ class Loop:
         while self.position.stage < len(self.recipe.stage):
             self._enter(checkpoint)
             checkpoint = None
-            while self.position.epoch < self.stage.epochs:
+            while self.position.epoch < self.stage.epochs and not self._is_over():
                 self._train_epoch()
                 self._close_epoch()
             self._leave()
         self.network.freeze(False)
+        if self.average is not None:
+            self.network.load_state_dict(self.average.network.state_dict())
         return self.network.eval()
 
     def _check_shares(self) -> None:
@@ -103,18 +108,41 @@ class Loop:
                 f"batches of {smallest} films are too small for {devices} devices; raise data.batch"
             )
 
+    def _check_metric(self) -> None:
+        """Raises RecipeError where early stopping would look at a figure that no film gives."""
+        train = self.recipe.train
+        if train.patience and train.metric in ("auc_disease", "recall_disease"):
+            ill = len(self.healthy) < len(self.classes)
+            if not ill or (train.metric == "auc_disease" and not self.healthy):
+                raise RecipeError(
+                    f"[train]: metric: {train.metric} needs healthy and diseased classes, and all of "
+                    f"{', '.join(self.classes)} are one or the other; take accuracy"
+                )
+
     def _enter(self, checkpoint: Checkpoint | None) -> None:
         """Make network, optimizer and films ready for the position's stage."""
         self.stage = self.recipe.stage[self.position.stage]
         self.batches = self.plan.batches[self.position.stage]
-        split = self.splits[self.stage.size]
+        split, fabric = self.splits[self.stage.size], self.fabric
         self.network.set_size(self.stage.size)
         self.network.freeze(self.stage.frozen)
-        self._feed, self._valid = Feed(split.train, self.fabric.device), Feed(split.valid, self.fabric.device)
+        if self.average is not None:
+            self.average.enter(self.network, self.stage.size)
+        self.lessons = Lessons(
+            split.train,
+            self.recipe.train,
+            len(self.classes),
+            fabric.device,
+            rank=fabric.global_rank,
+            world=fabric.world_size,
+        )
+        self._valid = Feed(split.valid, fabric.device)
+        self._best = {}
         if checkpoint is not None:
-            self._load_network(checkpoint)
+            snapshot.load_weights(checkpoint.tensors, self.network, self.average)
+            self._best = snapshot.part(checkpoint.tensors, "best.")
         optimizer = adamw(self.network, self.stage, weight_decay=self.recipe.train.weight_decay)
-        self.model, self.optimizer = self.fabric.setup(self.network, optimizer)
+        self.model, self.optimizer = fabric.setup(self.network, optimizer)
         if checkpoint is not None:
             self._load_optimizer(checkpoint)
         so_far = self.position.loss_sum if self.fabric.is_global_zero else 0.0
@@ -125,6 +153,9 @@ class Loop:
 
     def _leave(self) -> None:
         """Go on to the next stage's beginning; what the optimizer remembers ends here."""
+        if self._best:
+            snapshot.load_weights(self._best, self.network, self.average)
+            self._best = {}
         self.position = dataclasses.replace(self.position, stage=self.position.stage + 1, epoch=0, batch=0)
         self.optimizer = None
 
@@ -133,8 +164,7 @@ class Loop:
         self.model.train()
         at = self.position
         epoch = self.plan.epochs_before(at.stage) + at.epoch
-        order = dice.order(self.recipe.train.seed, epoch, len(self._feed.films))
-        shares = np.array_split(order, self.batches)  # even: no film is left out, no batch of one
+        shares = self.lessons.epoch(epoch, self.batches)
         told = self._epoch_began = time.monotonic()
         self._films_before = at.films  # in an epoch that was resumed, these took another process's time
         for batch in range(at.batch, self.batches):
@@ -153,25 +183,21 @@ class Loop:
             if batch + 1 < self.batches and self._is_checkpoint_due(batch):
                 self._checkpoint()
 
-    def _step(self, chosen: NDArray[np.int64], epoch: int) -> None:
+    def _step(self, share: Share, epoch: int) -> None:
         """One step on one batch, of which every device takes its share."""
         fabric, train = self.fabric, self.recipe.train
         torch.manual_seed(dice.step_seed(train.seed, self.position.step, fabric.global_rank))
-        mine = chosen[fabric.global_rank :: fabric.world_size]
-        films = self._feed.films
-        labels = torch.from_numpy(films.labels[mine]).to(fabric.device)  # (B,)
-        pixels = self._feed.batch(mine)  # (B, 1, S, S) float32 in [0, 255]
-        copies = None if films.copies is None else films.copies[mine]
-        pixels = shown(pixels, films.ids[mine], copies, train.augment, seed=train.seed, epoch=epoch)
-        logits = self.model(pixels.contiguous(memory_format=torch.channels_last)).float()
-        each = F.cross_entropy(logits, labels, reduction="none", label_smoothing=train.label_smoothing)
-        weight = torch.from_numpy(self.weights[films.labels[mine]]).to(fabric.device)
-        total = float(self.weights[films.labels[chosen]].sum())  # over all devices
-        loss = (each * weight).sum() / total
+        batch = self.lessons.batch(share, epoch)
+        logits = self.model(batch.seen.contiguous(memory_format=torch.channels_last)).float()
+        loss = batch.loss(logits, train.label_smoothing)
         fabric.backward(loss * fabric.world_size)  # devices average their gradients
+        if train.clip:
+            fabric.clip_gradients(self.model, self.optimizer, max_norm=train.clip, error_if_nonfinite=False)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self._loss += loss.detach() * len(chosen)
+        if self.average is not None:
+            self.average.update(self.position.step + 1)
+        self._loss += loss.detach() * len(share)
 
     def _close_epoch(self) -> None:
         """Validate, record, tell, checkpoint."""
@@ -194,6 +220,8 @@ class Loop:
             "recall_disease": result.recall_disease,
             "specificity": result.specificity,
             "auc_disease": result.auc_disease,
+            "balanced_accuracy": result.balanced_accuracy,
+            "worst_recall": result.worst_recall,
             "recall": dict(zip(self.classes, result.recall, strict=True)),
             "images_per_second": (at.films - self._films_before) / max(trained, 1e-9),
             "seconds": seconds,
@@ -208,13 +236,39 @@ class Loop:
             history=(*at.history, record),
         )
         self._loss.zero_()
+        self._keep_best()
         self._checkpoint()
         self.tell(Progress("epoch", len(self.position.history), sum(self.plan.epochs), record))
+        if self._is_over() and self.position.epoch < self.stage.epochs:
+            self.tell(Progress("note", 0, None, {"text": self._about_stop()}))
+
+    def _records(self) -> list[dict[str, Any]]:
+        """The epochs of this stage."""
+        return [record for record in self.position.history if record["stage"] == self.position.stage]
+
+    def _is_over(self) -> bool:
+        """Whether early stopping ends the stage here."""
+        return is_over(self._records(), self.recipe.train.metric, self.recipe.train.patience)
+
+    def _keep_best(self) -> None:
+        """Where early stopping is asked for, remember the weights of the stage's best epoch."""
+        train, records = self.recipe.train, self._records()
+        if train.patience and best_epoch(records, train.metric) == len(records) - 1:
+            self._best = snapshot.kept(snapshot.of_weights(self.network, self.average))
+
+    def _about_stop(self) -> str:
+        train, records = self.recipe.train, self._records()
+        best = best_epoch(records, train.metric)
+        return (
+            f"stopped: {train.metric} has not improved for {train.patience} epochs; going on with epoch "
+            f"{best}, where it was {records[best][train.metric]:.4f}"
+        )
 
     @torch.no_grad()
     def _logits(self) -> NDArray[np.float32]:
         """The logits of the validation films, the same on every device. (n, C)"""
-        self.network.eval()
+        judged = self.network if self.average is None else self.average.network
+        judged.eval()
         self._share_statistics()
         count, fabric = len(self._valid.films), self.fabric
         size = max(64, self.recipe.batch(self.position.stage))
@@ -224,13 +278,14 @@ class Loop:
             if len(mine):
                 pixels = self._valid.batch(mine).contiguous(memory_format=torch.channels_last)
                 with fabric.autocast():
-                    logits[torch.from_numpy(mine).to(fabric.device)] = self.network(pixels).float()
+                    logits[torch.from_numpy(mine).to(fabric.device)] = judged(pixels).float()
         return fabric.all_reduce(logits, reduce_op="sum").cpu().numpy()
 
     def _share_statistics(self) -> None:
         """Give every device the first one's batch-norm statistics; each has seen its own films since."""
         if self.fabric.world_size > 1:
-            for buffer in self.network.buffers():
+            averaged = self.average.network.buffers() if self.average is not None else ()
+            for buffer in (*self.network.buffers(), *averaged):
                 buffer.copy_(self.fabric.broadcast(buffer))
 
     def _loss_sum(self) -> float:
@@ -262,31 +317,20 @@ class Loop:
             seconds=self._seconds_before + now - self._began,
             epoch_seconds=at.epoch_seconds + mid_epoch,
         )
-        tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
-        names = {parameter: name for name, parameter in self.network.named_parameters()}
-        for parameter, state in self.optimizer.state.items():
-            tensors |= {f"optimizer.{names[parameter]}.{key}": value for key, value in state.items()}
+        tensors = snapshot.of_weights(self.network, self.average)
+        tensors |= snapshot.of_optimizer(self.network, self.optimizer)
+        tensors |= {f"best.{name}": tensor for name, tensor in self._best.items()}
         scaler = self.fabric.strategy.precision.state_dict()
         if self.fabric.is_global_zero:
             self.save(Checkpoint(kept, tensors, scaler))
         self.fabric.barrier()
         self._saved = time.monotonic()
 
-    def _load_network(self, checkpoint: Checkpoint) -> None:
-        prefix = "network."
-        state = {n.removeprefix(prefix): t for n, t in checkpoint.tensors.items() if n.startswith(prefix)}
-        self.network.load_state_dict(state)
-
     def _load_optimizer(self, checkpoint: Checkpoint) -> None:
         """Put each parameter's moments back. At the start of a stage there are none."""
         if not (self.position.epoch or self.position.batch):
             return
-        for name, parameter in self.network.named_parameters():
-            prefix = f"optimizer.{name}."
-            state = {n.removeprefix(prefix): t for n, t in checkpoint.tensors.items() if n.startswith(prefix)}
-            if state:
-                held = {k: t.clone() if t.ndim == 0 else _like(t, parameter) for k, t in state.items()}
-                self.optimizer.state[parameter] = {k: t.to(parameter.device) for k, t in held.items()}
+        snapshot.load_optimizer(checkpoint.tensors, self.network, self.optimizer)
         if checkpoint.scaler:
             self.fabric.strategy.precision.load_state_dict(dict(checkpoint.scaler))
 
@@ -322,16 +366,3 @@ class Loop:
         done = self._work() - self._begun_at
         ahead = self.plan.work(len(self.recipe.stage), 0, 0) - self._work()
         return (time.monotonic() - self._began) * ahead / done
-
-
-def _class_weights(labels: NDArray[np.int64], classes: int, kind: str) -> NDArray[np.float32]:
-    """What a film of each class weighs in the loss: 1, or n / (C · n_c) where balanced. (C,)"""
-    if kind == "none":
-        return np.ones(classes, np.float32)
-    counts = np.bincount(labels, minlength=classes)
-    return (len(labels) / (classes * np.maximum(counts, 1))).astype(np.float32)
-
-
-def _like(tensor: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
-    """A moment on its parameter's device and in its memory layout, which the sums depend on."""
-    return torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)

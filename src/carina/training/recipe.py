@@ -21,6 +21,10 @@ from carina.training.options import NO_AUGMENT, Augment, Copies, Distractor, Opt
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
+Metric = Literal[
+    "accuracy", "balanced_accuracy", "worst_recall", "recall_disease", "auc_disease", "valid_loss"
+]
+
 
 class DataPart(Option):
     """``[data]``: which films, and how many at a time."""
@@ -59,6 +63,13 @@ class TrainPart(Option):
     class_weights: Literal["none", "balanced"] = "none"
     precision: Precision = "auto"
     augment: Augment = Augment()
+    sampling: Literal["all", "balanced"] = "all"  # every film once an epoch, or every class as often
+    mixup: Annotated[float, Field(ge=0, le=10)] = 0.0  # alpha; 0.2 is usual, 0 is off
+    cutmix: Annotated[float, Field(ge=0, le=10)] = 0.0  # alpha; 1 is usual; with both, half of the films each
+    clip: Annotated[float, Field(ge=0)] = 0.0  # greatest norm of the gradient; 0: none
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0  # decay of the averaged weights, e.g. 0.998; 0: none
+    patience: Annotated[int, Field(ge=0)] = 0  # epochs without a gain after which a stage ends; 0: never
+    metric: Metric = "accuracy"  # what patience looks at
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 5.0  # 0: after every step
 
     @field_validator("augment", mode="before")
@@ -74,6 +85,15 @@ class TrainPart(Option):
         raise ValueError(
             'say "film" for the mild set, "none", or a table such as { rotate = 5, shift = 0.04 }'
         )
+
+    @model_validator(mode="after")
+    def _balanced_once(self) -> TrainPart:
+        if self.sampling == "balanced" and self.class_weights == "balanced":
+            raise ValueError(
+                'sampling = "balanced" and class_weights = "balanced" both make up for rare classes, and '
+                "together twice; choose one"
+            )
+        return self
 
 
 class Stage(Option):

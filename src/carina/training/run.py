@@ -50,9 +50,9 @@ class Run:
         return (self.bundle / "bundle.json").is_file()
 
     def write_history(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Replace history.jsonl."""
+        """Replace history.jsonl. Raises RunError when it cannot be written; the old one stays."""
         lines = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
-        write_whole(self.root / "history.jsonl", lines.encode())
+        _write(self.root / "history.jsonl", lines.encode())
 
 
 @contextmanager
@@ -107,8 +107,8 @@ def _start(root: Path, recipe: Recipe, fingerprint: str, about: Mapping[str, Any
         "started": started,
         **about,
     }
-    write_whole(root / "recipe.json", _pretty(recipe.to_dict()))
-    write_whole(root / "run.json", _pretty(identity))
+    _write(root / "recipe.json", _pretty(recipe.to_dict()))
+    _write(root / "run.json", _pretty(identity))
 
 
 def _check_same(root: Path, recipe: Recipe, fingerprint: str) -> None:
@@ -146,6 +146,18 @@ def _differences(was: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, 
             yield from _differences(old, new, f"{key}.{place}")
     elif was != now:
         yield key, was, now
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        write_whole(path, content)
+    except PermissionError:
+        raise
+    except OSError as error:
+        raise RunError(
+            f"{path}: cannot be written ({error.strerror}); make room and give the same command again: it "
+            "resumes where the run stands"
+        ) from error
 
 
 def _pretty(value: Mapping[str, Any]) -> bytes:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from carina.data.catalogue import Catalogue
 from carina.data.confounding.audit import verdict_on
 from carina.data.pixels import PixelCache
+from carina.errors import RunError
 from carina.images.prepare import Preparation
 from carina.records import Progress
 from carina.scoring.bundle import Bundle, write_bundle
@@ -176,7 +177,13 @@ class _Job:
             "training-images.txt": listed,
             "history.jsonl": self.run.root / "history.jsonl",
         }
-        write_bundle(self.run.bundle, manifest, files)
+        try:
+            write_bundle(self.run.bundle, manifest, files)
+        except OSError as error:
+            raise RunError(
+                f"{self.run.bundle}: the model cannot be written ({error.strerror}); make room and give the "
+                "same command again: the training itself is kept"
+            ) from error
         self.tell(Progress("export", 1, 1))
 
     def _manifest(self, network: Network, exported: Exported, fingerprint: str, loop: Loop) -> Manifest:
