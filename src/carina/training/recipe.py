@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from carina.errors import RecipeError
+from carina.images.prepare import MOST_CROP, Preparation
 from carina.training.options import NO_AUGMENT, Augment, Copies, Distractor, Option
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
@@ -31,6 +32,10 @@ class DataPart(Option):
 
     batch: Annotated[int, Field(ge=2, le=65536)] = 64  # films per optimiser step, over all devices
     fit: Literal["stretch", "letterbox", "center_crop"] = "letterbox"
+    trim: bool = False  # cut off black margins
+    crop: Annotated[float, Field(ge=0, le=MOST_CROP)] = 0.0  # then this share of each of the four sides
+    mask_letters: bool = False  # paint over lettering in the margins
+    tone: Literal["plain", "equalised", "clahe"] = "plain"  # one film curve for all films
     classes: tuple[str, ...] | None = None  # None: all classes of the catalogue
     workers: Annotated[int, Field(ge=1)] | None = None  # processes that decode films; None: one a core
     per_class: Annotated[int, Field(ge=2)] | None = None  # training films of each class; None: all
@@ -43,6 +48,12 @@ class DataPart(Option):
         if classes is not None and (len(classes) < 2 or len(set(classes)) < len(classes)):
             raise ValueError("name at least two classes, each once")
         return classes
+
+    def preparation(self, size: int) -> Preparation:
+        """How films become squares of ``size`` pixels."""
+        return Preparation(
+            size, self.fit, trim=self.trim, crop=self.crop, mask_letters=self.mask_letters, tone=self.tone
+        )
 
 
 class ModelPart(Option):

@@ -144,7 +144,7 @@ class _Job:
         )
 
     def _preparation(self, size: int) -> Preparation:
-        return Preparation(size=size, fit=self.recipe.data.fit)
+        return self.recipe.data.preparation(size)
 
     def _split(self, size: int) -> Split:
         """The films at one size, decoded once for good. The first process builds the cache, all read it."""
