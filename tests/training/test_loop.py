@@ -9,6 +9,7 @@ import torch
 
 from carina.errors import RecipeError, RunError
 from carina.records import Progress
+from carina.training import snapshot
 from carina.training.checkpoint import Checkpoint
 from carina.training.films import Films
 from carina.training.loop import Split
@@ -254,3 +255,100 @@ def test_early_stopping_on_a_figure_no_film_gives_is_refused(small: Any) -> None
     recipe = small.recipe(train={"patience": 2, "metric": "auc_disease"})
     with pytest.raises(RecipeError, match="metric: auc_disease needs healthy and diseased classes"):
         small.train(recipe, healthy=())
+
+
+def found_by_hand(small: Any, recipe: Any, chosen: float) -> Any:
+    """The same training with the rate written into the recipe."""
+    stages = [stage.at(chosen) if stage.lr == "find" else stage for stage in recipe.stage]
+    return small.train(recipe.model_copy(update={"stage": tuple(stages)}))
+
+
+@pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "unfrozen"])
+@pytest.mark.parametrize("augment", ["none", "film"])
+def test_training_after_the_rate_finder_equals_training_without_it(
+    small: Any, frozen: bool, augment: str
+) -> None:
+    recipe = small.recipe(
+        {"size": 32, "epochs": 1, "lr": 1e-3},
+        {"size": 32, "epochs": 2, "lr": "find", "ratio": 1 if frozen else 10, "frozen": frozen},
+        model={"drop_rate": 0.3},
+        train={"augment": augment, "ema": 0.9},
+    )
+    checkpoints: list[Checkpoint] = []
+    told: list[Progress] = []
+    loop = small.train(recipe, save=kept(checkpoints), tell=told.append)
+    found = loop.position.found[0]
+    without = found_by_hand(small, recipe, found["lr"])
+    assert small.same(loop.network, without.network)
+    assert figures_of(loop) == figures_of(without)
+    assert loop.position.history[-1]["lr"] == found["lr"]
+    text = [event.detail["text"] for event in told if event.stage == "stage"][1]
+    assert f"(found: {found['text']})" in text
+
+
+def test_a_run_stopped_after_the_finder_does_not_sweep_again(small: Any) -> None:
+    recipe = small.recipe({"size": 32, "epochs": 3, "lr": "find"}, train={"checkpoint_minutes": 0})
+    checkpoints: list[Checkpoint] = []
+    whole = small.train(recipe, save=kept(checkpoints))
+    for checkpoint in checkpoints[::4]:
+        told: list[Progress] = []
+        resumed = small.train(recipe, checkpoint=checkpoint, tell=told.append)
+        assert "find lr" not in {event.stage for event in told}
+        assert resumed.position.found == whole.position.found
+        assert small.same(resumed.network, whole.network)
+
+
+def test_the_finder_puts_back_weights_moments_random_state_and_a_loss_scaler(small: Any) -> None:
+    class Scaler:
+        scale = 65536.0
+
+        def state_dict(self) -> dict[str, float]:
+            return {"scale": self.scale}
+
+        def load_state_dict(self, state: dict[str, float]) -> None:
+            self.scale = state["scale"]
+
+    class FakeFabric:
+        class strategy:  # noqa: N801
+            precision = Scaler()
+
+    loop = small.train(small.recipe())
+    optimizer = adamw(loop.network, loop.recipe.stage[0], weight_decay=0.01)
+
+    def step() -> None:
+        loop.network.train()
+        loss = loop.network(torch.rand(4, 1, 32, 32) * 255).square().sum()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    step()
+    torch.manual_seed(5)
+    weights, moments = (
+        snapshot.kept(snapshot.of_weights(loop.network, None)),
+        snapshot.kept(snapshot.of_optimizer(loop.network, optimizer)),
+    )
+    state = torch.random.get_rng_state()
+    with snapshot.held(loop.network, optimizer, FakeFabric):
+        for _ in range(3):
+            step()
+        optimizer.param_groups[0]["lr"] = 9.0
+        FakeFabric.strategy.precision.scale = 1.0
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert FakeFabric.strategy.precision.scale == 65536.0
+    assert optimizer.param_groups[0]["lr"] == 1e-2
+    now = snapshot.of_weights(loop.network, None) | snapshot.of_optimizer(loop.network, optimizer)
+    before = weights | moments
+    assert now.keys() == before.keys()
+    assert all(torch.equal(now[name], before[name]) for name in before)
+
+
+def test_the_finder_can_be_asked_alone_after_the_earlier_stages_or_without_them(small: Any) -> None:
+    recipe = small.recipe(
+        {"size": 32, "epochs": 2, "lr": 1e-2}, {"size": 48, "epochs": 1, "lr": [1e-4, 1e-3]}
+    )
+    trained = small.loop(recipe).find_rate(1)
+    fresh = small.loop(recipe).find_rate(1, earlier=False)
+    assert trained.stage == fresh.stage == 1
+    assert trained.losses[0] < fresh.losses[0]
+    assert small.loop(recipe).find_rate(0) == small.loop(recipe).find_rate(0, earlier=False)

@@ -49,7 +49,7 @@ def test_what_decides_no_weight_may_change(tmp_path: Path, small: Any, part: dic
 
 
 def test_a_run_that_began_before_a_key_existed_goes_on(tmp_path: Path, small: Any) -> None:
-    start(tmp_path, small.recipe())
+    begin(tmp_path, small.recipe())
     about = json.loads((tmp_path / "run.json").read_text())
     del about["recipe"]["data"]["trim"]
     (tmp_path / "run.json").write_text(json.dumps(about))

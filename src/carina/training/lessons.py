@@ -43,7 +43,7 @@ class Share:
 class Batch:
     """One device's part of a step. ``weight`` and ``other_weight`` say what each label counts in the loss."""
 
-    seen: torch.Tensor  # (B, 1, S, S) float32 in [0, 255]
+    seen: torch.Tensor  # (B, 1, S, S) float32 in [0, 255]; of a frozen body (B, D) embeddings
     labels: torch.Tensor  # (B,)
     weight: torch.Tensor  # (B,)
     total: float  # of the weights, over all devices
@@ -87,7 +87,7 @@ class Lessons:
         if not (self.train.mixup or self.train.cutmix):
             labels = self.films.labels[mine.which]
             total = float(self.weights[self.films.labels[share.which]].sum())
-            return Batch(seen, self._there(labels), self._there(self.weights[labels]), total)
+            return Batch(_laid_out(seen), self._there(labels), self._there(self.weights[labels]), total)
         partners = share.partners()
         theirs = partners.of(self.rank, self.world)
         others = seen.roll(1, 0) if self.world == 1 else self._shown(theirs, epoch)
@@ -95,7 +95,7 @@ class Lessons:
         mix = mixing.Mix(whole.keep[self.rank :: self.world], whole.box[self.rank :: self.world])
         own, other = self._weights(share, whole.keep), self._weights(partners, 1 - whole.keep)
         return Batch(
-            mixing.blend(seen, others, mix),
+            _laid_out(mixing.blend(seen, others, mix)),
             self._there(self.films.labels[mine.which]),
             self._there(own[self.rank :: self.world]),
             float(own.sum() + other.sum()),
@@ -119,6 +119,11 @@ class Lessons:
 
     def _there(self, values: NDArray[np.generic]) -> torch.Tensor:
         return torch.from_numpy(values).to(self.device)
+
+
+def _laid_out(pixels: torch.Tensor) -> torch.Tensor:
+    """In the memory layout in which convolutions are fastest."""
+    return pixels.contiguous(memory_format=torch.channels_last)
 
 
 def class_weights(labels: NDArray[np.int64], classes: int, kind: str) -> NDArray[np.float32]:

@@ -81,6 +81,7 @@ class TrainPart(Option):
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0  # decay of the averaged weights, e.g. 0.998; 0: none
     patience: Annotated[int, Field(ge=0)] = 0  # epochs without a gain after which a stage ends; 0: never
     metric: Metric = "accuracy"  # what patience looks at
+    frozen_views: Annotated[int, Field(ge=0, le=1000)] = 0  # augmented views a frozen body sees; 0: all
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 5.0  # 0: after every step
 
     @field_validator("augment", mode="before")
@@ -104,6 +105,11 @@ class TrainPart(Option):
                 'sampling = "balanced" and class_weights = "balanced" both make up for rare classes, and '
                 "together twice; choose one"
             )
+        if self.frozen_views and (self.mixup or self.cutmix):
+            raise ValueError(
+                "frozen_views keeps the features of single films, and mixup and cutmix show mixtures; "
+                "leave one out"
+            )
         return self
 
 
@@ -112,23 +118,28 @@ class Stage(Option):
 
     ``lr`` is one rate, or two: those of the first and the last layer group, with even ratios between
     them. A frozen body has no first layers that learn, so a frozen stage uses the second of the two.
+    "find" lets the rate finder choose one before the stage begins; ``ratio`` says how many times slower
+    the first layers learn than that, or than one given rate.
     """
 
     size: Annotated[int, Field(ge=16, le=2048)] = 224
     frozen: bool = False
     epochs: Annotated[int, Field(ge=1, le=10_000)]
-    lr: float | tuple[float, float]
+    lr: Literal["find"] | float | tuple[float, float]
+    ratio: Annotated[float, Field(ge=1)] = 1.0
     batch: Annotated[int, Field(ge=2, le=65536)] | None = None  # instead of data.batch
 
     @field_validator("lr", mode="before")
     @classmethod
     def _rate(cls, value: Any) -> Any:
+        if value == "find":
+            return value
         rates = list(value) if isinstance(value, list | tuple) else [value]
         numbers = all(
             isinstance(r, int | float) and not isinstance(r, bool) and math.isfinite(r) for r in rates
         )
         if not numbers or len(rates) > 2 or not rates:
-            raise ValueError("give one rate (3e-3), or two: [first layers, last layers]")
+            raise ValueError('give one rate (3e-3), two: [first layers, last layers], or "find"')
         if min(rates) <= 0:
             raise ValueError("a learning rate is above 0")
         if len(rates) == 2 and rates[0] > rates[1]:
@@ -139,11 +150,25 @@ class Stage(Option):
             else float(rates[0])
         )
 
+    @model_validator(mode="after")
+    def _one_spread(self) -> Stage:
+        if isinstance(self.lr, tuple) and self.ratio != 1:
+            raise ValueError("lr gives two rates, and ratio their ratio once more; leave one of them out")
+        return self
+
     @property
     def rates(self) -> tuple[float, float]:
-        """The rates of the first and of the last layer group."""
-        first, last = self.lr if isinstance(self.lr, tuple) else (self.lr, self.lr)
+        """The rates of the first and of the last layer group; for 1 as the rate where it is to be found."""
+        if isinstance(self.lr, tuple):
+            first, last = self.lr
+        else:
+            last = 1.0 if self.lr == "find" else self.lr
+            first = last / self.ratio
         return (last, last) if self.frozen else (first, last)
+
+    def at(self, lr: float) -> Stage:
+        """The stage with a rate that was found."""
+        return self.model_copy(update={"lr": lr})
 
 
 class Recipe(Option):
@@ -263,6 +288,7 @@ def _value(text: str) -> Any:
         return text
 
 
+_UNION = ("float", "tuple[float,float]", "literal['find']")  # the kinds a rate can be of
 _PARTS: dict[str, type[BaseModel]] = {
     "data": DataPart,
     "model": ModelPart,
@@ -283,7 +309,7 @@ def _names(part: type[BaseModel]) -> list[str]:
 
 def _sentence(fault: Mapping[str, Any]) -> str:
     """One of pydantic's faults in words: where, what, and what to write."""
-    steps = [step for step in fault["loc"] if step not in ("float", "tuple[float,float]")]
+    steps = [step for step in fault["loc"] if step not in _UNION]
     where, keys = _place(steps)
     wrong = fault["type"]
     if wrong == "extra_forbidden":
@@ -296,6 +322,10 @@ def _sentence(fault: Mapping[str, Any]) -> str:
     text = text[:1].lower() + text[1:]
     if not steps:
         return text
+    if steps[0] == "stage" and len(steps) == 2:  # two keys of one table contradict each other
+        return f"stage {steps[1] + 1}: {text}"
+    if len(steps) == 1 and steps[0] in _PARTS:
+        return f"[{steps[0]}]: {text}"
     given = "" if isinstance(fault["input"], Mapping) else f" (given: {fault['input']!r})"
     return f"{where}{steps[-1]}: {text}{given}"
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
+from lightning.fabric import Fabric
 
 from carina.training.average import Average
 from carina.training.network import Network
@@ -53,6 +55,30 @@ def load_optimizer(
         moments = part(state, f"optimizer.{name}.")
         if moments:
             optimizer.state[parameter] = {key: _like(t, parameter) for key, t in moments.items()}
+
+
+@contextmanager
+def held(network: Network, optimizer: torch.optim.Optimizer, fabric: Fabric) -> Iterator[None]:
+    """Whatever happens to them inside, weights, statistics, moments, rates, loss scaler and torch's random
+    state are afterwards what they were, to the bit.
+    """
+    weights = kept(network.state_dict())
+    moments = {parameter: kept(state) for parameter, state in optimizer.state.items()}
+    options = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+    scaler, training = fabric.strategy.precision.state_dict(), network.training
+    with torch.random.fork_rng():
+        try:
+            yield
+        finally:
+            network.load_state_dict(weights)
+            optimizer.zero_grad(set_to_none=True)
+            optimizer.state.clear()
+            optimizer.state.update(moments)
+            for group, option in zip(optimizer.param_groups, options, strict=True):
+                group.update(option)
+            if scaler:
+                fabric.strategy.precision.load_state_dict(scaler)
+            network.train(training)
 
 
 def _prefixed(prefix: str, state: Mapping[str, torch.Tensor]) -> State:
