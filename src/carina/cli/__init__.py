@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from carina import __version__
-from carina.cli import claims, review, sets, trust
+from carina.cli import claims, review, sets, study, trust
 from carina.errors import CarinaError, MissingExtra
 
 NOTICE = "Research use. Not a medical device. Every film must be read by a qualified person."
@@ -32,6 +32,7 @@ app.add_typer(claims.app)
 app.add_typer(trust.app)
 app.add_typer(sets.app)
 app.add_typer(review.app)
+app.add_typer(study.app)
 
 
 def main() -> None:

@@ -333,7 +333,7 @@ def _nothing_left(folders: Sequence[Folder], dropped: Sequence[Dropped]) -> str:
         return f"{names}: no films; check the path"
     counts = Counter(item.code for item in dropped).most_common()
     counts.sort(key=lambda pair: pair[0] != "no_film")  # files that a list misses explain most, however few
-    said = []
+    said: list[str] = []
     for code, n in counts[:_REASONS]:
         example = next(item for item in dropped if item.code == code)
         said.append(f"{n} {'' if said else 'were left out '}like {example.path.name} ({example.reason})")
