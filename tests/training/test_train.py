@@ -17,6 +17,7 @@ from carina.records import Progress
 from carina.scoring.bundle import Bundle
 from carina.scoring.scorer import Scorer
 from carina.training.checkpoint import read_checkpoint
+from carina.training.find_lr import find_lr
 from carina.training.train import train
 from tests.training.small import Small
 
@@ -219,6 +220,7 @@ torch.set_num_threads(1)
 from carina.scoring.bundle import Bundle
 from carina.training.recipe import parse_recipe
 from carina.training.checkpoint import read_checkpoint
+from carina.training.find_lr import find_lr
 from carina.training.train import train
 catalogue, recipe, out = sys.argv[1], parse_recipe(json.loads(sys.argv[2])), Path(sys.argv[3])
 kills, longest = map(float, sys.argv[4:])
@@ -257,3 +259,23 @@ def test_killed_at_twenty_random_moments_it_ends_in_the_same_bits(
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert len((out / "history.jsonl").read_text().splitlines()) == 7
     assert {path.name for path in out.iterdir()} == {path.name for path in run.iterdir()}
+
+
+def test_a_rate_that_was_found_stands_in_the_run_and_in_the_bundle(
+    tmp_path: Path, catalogue: Catalogue
+) -> None:
+    recipe = Small().recipe({"size": 32, "epochs": 1, "lr": "find"}, data={"batch": 12})
+    out = tmp_path / "run"
+    manifest = Bundle.open(train(catalogue, recipe, out)).manifest
+    kept = json.loads((out / "rates.json").read_text())
+    history = json.loads((out / "history.jsonl").read_text())
+    assert history["lr"] == kept[0]["lr"] == manifest.training["rates"][0]["lr"]
+    assert len(kept[0]["rates"]) == len(kept[0]["smoothed"])
+    alone = find_lr(catalogue, recipe)
+    assert alone.lr == kept[0]["lr"]
+    assert list(alone.losses) == kept[0]["losses"]
+
+
+def test_a_stage_that_is_not_there_is_said(catalogue: Catalogue) -> None:
+    with pytest.raises(RecipeError, match="has 2 stages and no stage 3; count from 1"):
+        find_lr(catalogue, RECIPE, stage=3)

@@ -6,7 +6,8 @@ network and optimizer, and puts them back (``snapshot.held``).
 The sweep is Smith's range test (arXiv 1506.01186) as fastai 2 runs it: 100 rates from 1e-7 to 10 in
 even ratios, the loss smoothed by a debiased exponential mean (0.98), stopped where that exceeds four
 times its lowest. ``steep``, ``valley`` and ``minimum`` are fastai's suggestions of those names
-(fastai/callback/schedule.py), read from the curve without its first tenth and its last five points.
+(fastai/callback/schedule.py), read from the curve without its first tenth and its last five points; but
+``steep`` is looked for before the lowest loss only, since a loss that swings as it runs away is steep too.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ def suggest(stage: int, rates: Curve, losses: Curve) -> Finding:
     rises = _rise(x, y, least)
     steep = valley = None
     if len(y) > 5 and _fall(y) >= least:
-        steep, valley = float(x[np.diff(y).argmin()]), float(x[_valley(y)])
+        before = max(2, int(y.argmin()) + 1)
+        steep, valley = float(x[np.diff(y[:before]).argmin()]), float(x[_valley(y)])
     if valley is not None:
         lr, by, text = valley, "valley", f"{valley:.2g} from the longest valley"
     elif rises is not None:
