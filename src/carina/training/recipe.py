@@ -61,6 +61,7 @@ class ModelPart(Option):
 
     backbone: Annotated[str, Field(min_length=1)] = "resnet34"
     pretrained: bool = True
+    weights: Annotated[str, Field(min_length=1)] | None = None  # a safetensors file, instead of those
     drop_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0  # dropout between pooling and the head
 
 

@@ -135,14 +135,13 @@ class Job:
 
     def _network(self, checkpoint: Checkpoint | None) -> Network:
         """The network; its weights are fetched only where no checkpoint will replace them."""
-        first = self.recipe.stage[0]
-        fresh = self.recipe.model.pretrained and checkpoint is None
         return build(
             self.recipe.model,
-            len(self.classes),
-            size=first.size,
+            self.classes,
+            size=self.recipe.stage[0].size,
             seed=self.recipe.train.seed,
-            pretrained=fresh,
+            pretrained=None if checkpoint is None else False,
+            note=lambda text: self.tell(Progress("note", 0, None, {"text": text})),
         )
 
     def _preparation(self, size: int) -> Preparation:
