@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from carina.training.augment import augment
+from carina.training.augment import affine_grid, augment
 from carina.training.recipe import Augment
 
 NONE = {"rotate": 0, "scale": 0, "shift": 0, "brightness": 0, "contrast": 0}
@@ -91,3 +91,10 @@ def test_erasing_takes_a_rectangle_from_its_share_of_the_films() -> None:
     one = changed[int(share.argmax()), 0]
     rows, columns = one.any(1).sum(), one.any(0).sum()
     assert int(one.sum()) == int(rows * columns)
+
+
+@pytest.mark.parametrize("size", [5, 64])
+def test_the_grid_is_torchs(size: int) -> None:
+    theta = torch.randn(7, 2, 3, generator=torch.Generator().manual_seed(0))
+    torchs = torch.nn.functional.affine_grid(theta, [7, 1, size, size], align_corners=False)
+    torch.testing.assert_close(affine_grid(theta, size), torchs, atol=1e-6, rtol=1e-6)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from carina.data.catalogue import Catalogue
-from carina.errors import CacheError, DataError, RecipeError, RunError
+from carina.errors import CacheError, DataError, RecipeError, RunError, WeightsError
 from carina.records import Progress
 from carina.scoring.bundle import Bundle
 from carina.scoring.scorer import Scorer
@@ -210,6 +211,35 @@ def test_a_film_that_is_gone_is_named_before_anything_is_trained(tmp_path: Path)
     gone.unlink()
     with pytest.raises(CacheError, match=gone.name):
         train(lacking, RECIPE, tmp_path / "run")
+
+
+def test_a_film_that_changed_since_it_was_compiled_is_named_before_anything_is_trained(
+    tmp_path: Path,
+) -> None:
+    lacking = Small().catalogue(tmp_path, {"train": 9, "valid": 3})
+    first, second = (Path(path) for path in lacking.table("train").column("path").to_pylist()[:2])
+    first.write_bytes(second.read_bytes())
+    with pytest.raises(CacheError, match=f"{first.name}: not the file that was compiled; put that file back"):
+        train(lacking, RECIPE, tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_weights_of_another_network_leave_a_folder_in_which_the_right_ones_can_be_trained(
+    tmp_path: Path, run: Path, catalogue: Catalogue
+) -> None:
+    wrong = timm.create_model("test_vit")
+    save_file(wrong.state_dict(), tmp_path / "vit.safetensors")
+    recipe, out = Small().recipe({"size": 32, "epochs": 1, "lr": 1e-2}), tmp_path / "run"
+    with pytest.raises(WeightsError, match=r"vit\.safetensors: weights of another network: it lacks conv1"):
+        train(catalogue, recipe, out, overrides=[f"model.weights={tmp_path / 'vit.safetensors'}"])
+    assert not (out / "checkpoints").exists()
+    told: list[Progress] = []
+    shipped = run / "bundle" / "weights.safetensors"
+    train(catalogue, recipe, out, overrides=[f"model.weights={shipped}"], progress=told.append)
+    notes = [event.detail["text"] for event in told if event.stage == "note"]
+    assert notes == [f"{shipped}: 94 tensors used; not used: none"]
+    accuracy = json.loads((out / "history.jsonl").read_text().splitlines()[0])["accuracy"]
+    assert accuracy > 0.6  # it went on from what the bundle had learned
 
 
 KILLER = """

@@ -27,6 +27,7 @@ from carina.training import dice, snapshot
 from carina.training.average import Average
 from carina.training.checkpoint import Checkpoint, Position
 from carina.training.demands import check_metric, check_shares
+from carina.training.devices import seed
 from carina.training.features import CachedLessons, cached_views
 from carina.training.films import Films
 from carina.training.judging import Judge
@@ -193,7 +194,7 @@ class Loop:
             done = next(steps)
             self.tell(Progress("find lr", done, STEPS))
             set_sweep(self.optimizer, rate)
-            torch.manual_seed(dice.step_seed(train.seed, done, fabric.global_rank))
+            seed(fabric.device, dice.step_seed(train.seed, done, fabric.global_rank))
             return float(fabric.all_reduce(self._descend(next(shares), epoch), reduce_op="sum"))
 
         with snapshot.held(self.network, self.optimizer, fabric):
@@ -244,7 +245,8 @@ class Loop:
 
     def _step(self, share: Share, epoch: int) -> None:
         """One step on one batch, of which every device takes its share."""
-        torch.manual_seed(dice.step_seed(self.recipe.train.seed, self.position.step, self.fabric.global_rank))
+        rank = self.fabric.global_rank
+        seed(self.fabric.device, dice.step_seed(self.recipe.train.seed, self.position.step, rank))
         loss = self._descend(share, epoch)
         if self.average is not None:
             self.average.update(self.position.step + 1)

@@ -27,7 +27,7 @@ def adamw(network: Network, stage: Stage, *, weight_decay: float) -> torch.optim
         ):
             if chosen:
                 parts.append({"params": chosen, "weight_decay": decay, "peak": rate, "lr": rate})
-    fused = next(network.parameters()).device.type == "cuda"
+    fused = next(network.parameters()).device.type in ("cpu", "cuda")  # elsewhere a kernel for each tensor
     return torch.optim.AdamW(parts, betas=(0.9, BETA2), eps=EPSILON, fused=fused)
 
 
