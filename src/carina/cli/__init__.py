@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from carina import __version__
-from carina.cli import claims, review, sets, study, trust
+from carina.cli import claims, learning, review, sets, study, trust
 from carina.errors import CarinaError, MissingExtra
 
 NOTICE = "Research use. Not a medical device. Every film must be read by a qualified person."
@@ -29,6 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(claims.app)
+app.add_typer(learning.app)
 app.add_typer(trust.app)
 app.add_typer(sets.app)
 app.add_typer(review.app)

@@ -41,6 +41,7 @@ from carina.training.weights import build
 
 Tell = Callable[[Progress], None]
 PARITY_FILMS = 64
+_FOUND = ("stage", "lr", "by", "steep", "valley", "minimum", "rises")  # of a sweep, into the manifest
 _PACKAGES = ("carina", "torch", "timm", "lightning", "onnx", "onnxruntime", "numpy")
 
 
@@ -87,12 +88,12 @@ def train(
                     )
                 )
                 return run.bundle
-            job = _Job(films, chosen, classes, parts, device, run, tell)
+            job = Job(films, chosen, classes, parts, device, run, tell)
             return job.go()
 
 
-class _Job:
-    """The steps of one training, in order."""
+class Job:
+    """The steps of one training, in order. ``run`` is None where nothing is to be kept."""
 
     def __init__(
         self,
@@ -101,7 +102,7 @@ class _Job:
         classes: tuple[str, ...],
         parts: Mapping[str, Part],
         device: Fabric,
-        run: runs.Run,
+        run: runs.Run | None,
         tell: Tell,
     ) -> None:
         self.catalogue, self.recipe, self.classes, self.parts = catalogue, recipe, classes, parts
@@ -111,27 +112,14 @@ class _Job:
 
     def go(self) -> Path:
         checkpoint = read_checkpoint(self.run.checkpoints)
-        network = self._network(checkpoint)
-        splits = {
-            size: self._split(size) for size in dict.fromkeys(stage.size for stage in self.recipe.stage)
-        }
+        loop = self.loop(checkpoint)
         if self.device.is_global_zero:
             self.run.write_history(checkpoint.position.history if checkpoint else ())
-        loop = Loop(
-            network,
-            self.recipe,
-            splits,
-            classes=self.classes,
-            healthy=self.healthy,
-            fabric=self.device,
-            save=self._save,
-            tell=self.tell,
-        )
         self._say_verdict()
-        loop.fit(checkpoint)
+        network = loop.fit(checkpoint)
         self._say_verdict()
         if self.device.is_global_zero:
-            self._ship(network, splits[self.recipe.stage[-1].size], loop)
+            self._ship(network, loop.splits[self.recipe.stage[-1].size], loop)
         self.device.barrier()
         return self.run.bundle
 
@@ -139,16 +127,29 @@ class _Job:
         """No figure is printed without: before the first epoch and after the last."""
         self.tell(Progress("note", 0, None, {"text": f"\nverdict     {self.verdict.sentence}"}))
 
+    def loop(self, checkpoint: Checkpoint | None = None) -> Loop:
+        """Network and films, ready to train."""
+        network = self._network(checkpoint)
+        return Loop(
+            network,
+            self.recipe,
+            {size: self._split(size) for size in dict.fromkeys(stage.size for stage in self.recipe.stage)},
+            classes=self.classes,
+            healthy=self.healthy,
+            fabric=self.device,
+            save=self._save if self.run else lambda checkpoint: None,
+            tell=self.tell,
+        )
+
     def _network(self, checkpoint: Checkpoint | None) -> Network:
         """The network; its weights are fetched only where no checkpoint will replace them."""
-        first = self.recipe.stage[0]
-        fresh = self.recipe.model.pretrained and checkpoint is None
         return build(
             self.recipe.model,
-            len(self.classes),
-            size=first.size,
+            self.classes,
+            size=self.recipe.stage[0].size,
             seed=self.recipe.train.seed,
-            pretrained=fresh,
+            pretrained=None if checkpoint is None else False,
+            note=lambda text: self.tell(Progress("note", 0, None, {"text": text})),
         )
 
     def _preparation(self, size: int) -> Preparation:
@@ -164,6 +165,8 @@ class _Job:
 
     def _save(self, checkpoint: Checkpoint) -> None:
         self.run.write_history(checkpoint.position.history)
+        if checkpoint.position.found:
+            self.run.write_rates(checkpoint.position.found)
         write_checkpoint(self.run.checkpoints, checkpoint)
 
     def _ship(self, network: Network, split: Split, loop: Loop) -> None:
@@ -221,6 +224,7 @@ class _Job:
                 "minutes": round(loop.position.seconds / 60, 2),
                 "epochs": len(loop.position.history),
                 "steps": loop.position.step,
+                "rates": [{key: found[key] for key in _FOUND} for found in loop.position.found],
                 "valid": {
                     key: value
                     for key, value in last.items()
