@@ -39,7 +39,7 @@ def augment(
         exponent = ((1 + limits.gamma) ** sway[:, 7]).astype(np.float32)[:, None, None, None]
         pixels = (pixels / 255).pow_(torch.from_numpy(exponent).to(pixels.device)).mul_(255)
     if limits.erase:
-        pixels = _erased(pixels, drawn[:, 8] < limits.erase, drawn[:, 9:])
+        pixels = _erased(pixels, drawn[:, 8] < limits.erase, drawn[:, 9:13])
     return pixels
 
 
