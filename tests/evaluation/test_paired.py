@@ -8,7 +8,6 @@ from sklearn.metrics import roc_auc_score
 
 from carina.evaluation.paired import area_difference, paired_interval, share_differences
 
-
 WORLDS = 200
 
 

@@ -40,6 +40,20 @@ def fabric(*, devices: int = 1, nodes: int = 1, precision: str = "auto") -> Fabr
     return made
 
 
+def is_first_process() -> bool:
+    """Whether this process is the one that writes: told before Fabric is launched as well as after.
+
+    Lightning starts the processes of one machine with LOCAL_RANK, those of others are told by NODE_RANK
+    (or GROUP_RANK), and launchers such as torchrun and Slurm count all of them.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank() == 0
+    for name in ("RANK", "SLURM_PROCID"):
+        if name in os.environ:
+            return os.environ[name] == "0"
+    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK"))
+
+
 def chosen_precision(precision: str) -> str:
     """Fabric's name of a precision; ``auto`` is bfloat16 where the hardware has it, else float32."""
     if precision == "auto":

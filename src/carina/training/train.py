@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from carina.data.catalogue import Catalogue
 from carina.data.confounding.audit import verdict_on
 from carina.data.pixels import PixelCache
-from carina.errors import DataError, RecipeError
+from carina.errors import DataError, RecipeError, RunError
 from carina.images.prepare import Preparation
 from carina.records import Progress
 from carina.scoring.bundle import Bundle, write_bundle
@@ -62,13 +62,15 @@ def train(
     devices: int = 1,
     nodes: int = 1,
     precision: str = "auto",
+    after: str | os.PathLike[str] | None = None,
     progress: Tell | None = None,
 ) -> Path:
     """Train, export, and answer with the bundle's folder, ``out``/bundle.
 
     ``out`` may be new, empty, or an interrupted run of the same recipe and catalogue, which goes on
     where its newest checkpoint stands; a complete one is left as it is. ``overrides`` are
-    ``key=value`` (``stage.0.epochs=2``). Raises RecipeError, CatalogueError and other DataErrors,
+    ``key=value`` (``stage.0.epochs=2``). ``after`` names a finished run of the recipe's first stages: a new
+    run goes on from its end, to the bits it would have reached by itself. Raises RecipeError, CatalogueError and other DataErrors,
     WeightsError, RunError, ExportError, each with its cure.
     """
     tell = progress or (lambda event: None)
@@ -86,7 +88,12 @@ def train(
             "precision": device.strategy.precision.precision,
         }
         with _run_folder(
-            device, Path(out), chosen, films.fingerprint, {**about, "versions": _versions()}
+            device,
+            Path(out),
+            chosen,
+            films.fingerprint,
+            {**about, "versions": _versions()},
+            None if after is None else Path(after),
         ) as run:
             if run.is_complete:
                 Bundle.open(run.bundle)
@@ -289,7 +296,12 @@ def _real_films(split: Split) -> NDArray[np.uint8]:
 
 @contextlib.contextmanager
 def _run_folder(
-    device: Fabric, root: Path, recipe: Recipe, fingerprint: str, about: Mapping[str, Any]
+    device: Fabric,
+    root: Path,
+    recipe: Recipe,
+    fingerprint: str,
+    about: Mapping[str, Any],
+    after: Path | None,
 ) -> Iterator[runs.Run]:
     """The locked run folder in the first process; the others go after it."""
     if not device.is_global_zero:
@@ -297,8 +309,21 @@ def _run_folder(
         yield runs.Run(root)
         return
     with runs.opened(root, recipe, fingerprint, about) as run:
+        if after is not None:
+            _begin_after(after, run, recipe, fingerprint)
         device.barrier()
         yield run
+
+
+def _begin_after(finished: Path, run: runs.Run, recipe: Recipe, fingerprint: str) -> None:
+    """Give a run that has not begun the last checkpoint of the one before it. Raises RunError."""
+    if run.is_complete or any(run.checkpoints.glob("step-*.json")):
+        return
+    runs.check_beginning(finished, recipe, fingerprint)
+    checkpoint = read_checkpoint(runs.Run(finished).checkpoints)
+    if checkpoint is None:
+        raise RunError(f"{finished}: its checkpoints are gone; remove the folder to train it again")
+    write_checkpoint(run.checkpoints, checkpoint)
 
 
 def _precision(recipe: Recipe, asked: str) -> str:
