@@ -47,7 +47,21 @@ def test_evaluation_never_imports_torch() -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", ["", "compile", "train", "evaluate", "score", "demo", "phantoms", "audit", "sources"]
+    "verb",
+    [
+        "",
+        "compile",
+        "train",
+        "evaluate",
+        "score",
+        "demo",
+        "phantoms",
+        "audit",
+        "sources",
+        "fetch",
+        "review",
+        "labels",
+    ],
 )
 def test_help_imports_no_room(verb: str) -> None:
     loaded = modules_after(

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from carina.errors import RecipeError
+from carina.images.prepare import Preparation
 from carina.training.recipe import Augment, load_recipe, overridden, parse_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -55,6 +56,10 @@ def test_every_recipe_that_ships_is_valid(shipped: Path) -> None:
         ("stage.1.batch=4", lambda r: [r.batch(0), r.batch(1)] == [64, 4]),
         ("train.augment=none", lambda r: r.train.augment.is_off),
         ("train.augment.rotate=10", lambda r: r.train.augment == Augment(rotate=10)),
+        ("data.crop=0.07", lambda r: r.data.preparation(64) == Preparation(64, crop=0.07)),
+        ("data.tone=equalised", lambda r: r.data.preparation(64).tone == "equalised"),
+        ("data.trim=true", lambda r: r.data.preparation(64).to_dict()["trim"] is True),
+        ("data.mask_letters=true", lambda r: r.data.preparation(64).mask_letters),
         ('data.classes=["Normal", "TB"]', lambda r: r.data.classes == ("Normal", "TB")),
     ],
 )
@@ -74,13 +79,17 @@ def test_any_key_can_be_set_from_outside(path: Path, override: str, read: object
         ("model.drop_rate=2", "[model]: drop_rate: input should be less than 1 (given: 2)"),
         (
             "stage.0.lr=fast",
-            "stage 1: lr: give one rate (3e-3), or two: [first layers, last layers] (given: 'fast')",
+            'stage 1: lr: give one rate (3e-3), two: [first layers, last layers], or "find" (given:',
         ),
         ("stage.0.lr=[1e-3, 1e-5]", "stage 1: lr: the first layers' rate comes first"),
         ("stage.0.lr=-1", "stage 1: lr: a learning rate is above 0"),
         ("stage.0.lr=nan", "stage 1: lr: give one rate"),
         ("train.augment=strong", '[train]: augment: say "film" for the mild set'),
         ("data.classes=['TB']", "[data]: classes: name at least two classes"),
+        ("train.metric=f1", "[train]: metric: input should be 'accuracy', 'balanced_accuracy', "),
+        ("train.mixup=-1", "[train]: mixup: input should be greater than or equal to 0"),
+        ("stage.1.ratio=10", "stage 2: lr gives two rates, and ratio their ratio once more"),
+        ("stage.0.ratio=0.5", "stage 1: ratio: input should be greater than or equal to 1"),
         ("stage.5.epochs=3", "--set stage.5.epochs=3: no item 5 in a list of 2; count from 0"),
         ("stage.first.epochs=3", "no item first in a list of 2"),
         ("model", "--set model: write it as key=value"),
@@ -133,3 +142,18 @@ def test_a_bare_name_is_a_recipe_that_ships_even_beside_a_folder_of_that_name(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "demo").mkdir()
     assert load_recipe("demo").stage[0].size == 64
+
+
+def test_two_cures_for_rare_classes_at_once_are_refused(path: Path) -> None:
+    with pytest.raises(
+        RecipeError, match=r"\[train\]: sampling = \"balanced\" and class_weights = .* choose one"
+    ):
+        load_recipe(path, ["train.sampling=balanced", "train.class_weights=balanced"])
+
+
+def test_a_ratio_slows_the_first_layers_of_a_single_or_a_found_rate() -> None:
+    stages = [{"epochs": 1, "lr": lr, "ratio": 100} for lr in (1e-2, "find")]
+    single, found = parse_recipe({"stage": stages}).stage
+    assert single.rates == pytest.approx((1e-4, 1e-2))
+    assert found.rates == pytest.approx((0.01, 1.0))
+    assert found.at(1e-3).rates == pytest.approx((1e-5, 1e-3))

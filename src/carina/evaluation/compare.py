@@ -82,8 +82,10 @@ class Comparison:
         """What a terminal shows: the figures, then the sentence."""
         left = f"; {counted(self.left_out, 'film')} left out" if self.left_out else ""
         return (
-            f"{self.second} less {self.first}: {counted(self.films, 'film')} of "
-            f"{counted(self.patients, 'patient')} that both have answered{left}",
+            (
+                f"{self.second} less {self.first}: {counted(self.films, 'film')} of "
+                f"{counted(self.patients, 'patient')} that both have answered{left}"
+            ),
             *(f"{each.name:<24} {said(each)}" for each in self.differences),
             self.sentence,
         )

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from carina.folders import claimed
 from carina.records import Prediction, Progress, Refusal
 from carina.scoring import heatmap
 from carina.scoring.bundle import Bundle
@@ -44,7 +45,7 @@ class ScoreSummary:
 
 
 def score_films(
-    paths: Iterable[str | Path],
+    paths: Iterable[str | Path] | str | Path,
     bundle: Bundle | Path,
     *,
     out: Path | None = None,
@@ -57,8 +58,9 @@ def score_films(
 
     ``out`` is a ``.csv``, ``.jsonl`` or ``.parquet`` table with one row a film, in the order named;
     ``heatmaps`` a folder that gets one overlay PNG for every scored film. Raises ``BundleError`` when
-    the bundle is not whole, ``OutputError`` when a result cannot be written, and ``CarinaError`` when
-    a named path does not exist. A film that cannot be read ends nothing: it is counted and listed.
+    the bundle is not whole, ``OutputError`` when a result cannot be written (before the first film where
+    the place itself is wrong), and ``SourceError`` when a named path does not exist. A film that cannot
+    be read ends nothing: it is counted and listed.
     """
     scorer = Scorer(bundle, threads=threads)
     skipped = Skipped()
@@ -66,8 +68,10 @@ def score_films(
     best: list[tuple[float, int, Listed]] = []  # a heap of at most `top`
     refusals: list[Refusal] = []
     with ExitStack() as stack:
+        if heatmaps is not None:
+            stack.enter_context(claimed(heatmaps, "--heatmaps"))
         table = stack.enter_context(ScoreTable(out, scorer.bundle.classes)) if out is not None else None
-        for item in scorer.score(paths, skipped):
+        for item in scorer.score(paths, skipped, without=heatmaps):
             if table is not None:
                 table.write(item)
             if isinstance(item, Prediction):

@@ -72,6 +72,17 @@ def _bf16_pays() -> bool:
     return any(getattr(torch.cpu, name, lambda: False)() for name in asked)
 
 
+def seed(device: torch.device, number: int) -> None:
+    """Seed what a step on this device may draw from. ``torch.manual_seed`` asks every kind of device there
+    could be, which takes longer than the step of a head.
+    """
+    torch.default_generator.manual_seed(number)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(number)
+    elif device.type == "mps":
+        torch.mps.manual_seed(number)
+
+
 @contextlib.contextmanager
 def deterministic() -> Iterator[None]:
     """The same input gives the same bits, wherever torch knows a way; torch warns where it does not.

@@ -14,24 +14,33 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from carina.errors import RecipeError
+from carina.images.prepare import MOST_CROP, Preparation
+from carina.training.options import NO_AUGMENT, Augment, Copies, Distractor, Option
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
+Metric = Literal[
+    "accuracy", "balanced_accuracy", "worst_recall", "recall_disease", "auc_disease", "valid_loss"
+]
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-
-class DataPart(_Part):
+class DataPart(Option):
     """``[data]``: which films, and how many at a time."""
 
     batch: Annotated[int, Field(ge=2, le=65536)] = 64  # films per optimiser step, over all devices
     fit: Literal["stretch", "letterbox", "center_crop"] = "letterbox"
+    trim: bool = False  # cut off black margins
+    crop: Annotated[float, Field(ge=0, le=MOST_CROP)] = 0.0  # then this share of each of the four sides
+    mask_letters: bool = False  # paint over lettering in the margins
+    tone: Literal["plain", "equalised", "clahe"] = "plain"  # one film curve for all films
     classes: tuple[str, ...] | None = None  # None: all classes of the catalogue
     workers: Annotated[int, Field(ge=1)] | None = None  # processes that decode films; None: one a core
+    per_class: Annotated[int, Field(ge=2)] | None = None  # training films of each class; None: all
+    augment: Copies | None = None  # copies of some training films of one class
+    distractor: Distractor | None = None  # a class that means nothing
 
     @field_validator("classes")
     @classmethod
@@ -40,38 +49,23 @@ class DataPart(_Part):
             raise ValueError("name at least two classes, each once")
         return classes
 
+    def preparation(self, size: int) -> Preparation:
+        """How films become squares of ``size`` pixels."""
+        return Preparation(
+            size, self.fit, trim=self.trim, crop=self.crop, mask_letters=self.mask_letters, tone=self.tone
+        )
 
-class ModelPart(_Part):
+
+class ModelPart(Option):
     """``[model]``: a timm name, ``hf-hub:ORG/NAME`` or ``local-dir:PATH``."""
 
     backbone: Annotated[str, Field(min_length=1)] = "resnet34"
     pretrained: bool = True
+    weights: Annotated[str, Field(min_length=1)] | None = None  # a safetensors file, instead of those
     drop_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0  # dropout between pooling and the head
 
 
-class Augment(_Part):
-    """``augment``: how far a training film may be changed, each drawn evenly from ± the limit.
-
-    Mild, because a film is taken upright, at a known distance, with the heart on the left.
-    """
-
-    rotate: Annotated[float, Field(ge=0, le=45)] = 5.0  # degrees
-    scale: Annotated[float, Field(ge=0, le=0.5)] = 0.08  # share of the size
-    shift: Annotated[float, Field(ge=0, le=0.5)] = 0.04  # share of the width and of the height
-    brightness: Annotated[float, Field(ge=0, le=1)] = 0.08  # share of the gray range
-    contrast: Annotated[float, Field(ge=0, lt=1)] = 0.15  # share of the distance from middle gray
-    flip: bool = False  # mirror half of the films: no, hearts are on the left
-
-    @property
-    def is_off(self) -> bool:
-        """Whether every film stays as it is."""
-        return not any((self.rotate, self.scale, self.shift, self.brightness, self.contrast, self.flip))
-
-
-_NO_AUGMENT = {"rotate": 0.0, "scale": 0.0, "shift": 0.0, "brightness": 0.0, "contrast": 0.0}
-
-
-class TrainPart(_Part):
+class TrainPart(Option):
     """``[train]``: what holds for all stages."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -81,6 +75,14 @@ class TrainPart(_Part):
     class_weights: Literal["none", "balanced"] = "none"
     precision: Precision = "auto"
     augment: Augment = Augment()
+    sampling: Literal["all", "balanced"] = "all"  # every film once an epoch, or every class as often
+    mixup: Annotated[float, Field(ge=0, le=10)] = 0.0  # alpha; 0.2 is usual, 0 is off
+    cutmix: Annotated[float, Field(ge=0, le=10)] = 0.0  # alpha; 1 is usual; with both, half of the films each
+    clip: Annotated[float, Field(ge=0)] = 0.0  # greatest norm of the gradient; 0: none
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0  # decay of the averaged weights, e.g. 0.998; 0: none
+    patience: Annotated[int, Field(ge=0)] = 0  # epochs without a gain after which a stage ends; 0: never
+    metric: Metric = "accuracy"  # what patience looks at
+    frozen_views: Annotated[int, Field(ge=0, le=1000)] = 0  # augmented views a frozen body sees; 0: all
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 5.0  # 0: after every step
 
     @field_validator("augment", mode="before")
@@ -90,36 +92,55 @@ class TrainPart(_Part):
             case "film":
                 return {}
             case "none" | False:
-                return _NO_AUGMENT
+                return NO_AUGMENT
             case Mapping() | Augment():
                 return value
         raise ValueError(
             'say "film" for the mild set, "none", or a table such as { rotate = 5, shift = 0.04 }'
         )
 
+    @model_validator(mode="after")
+    def _balanced_once(self) -> TrainPart:
+        if self.sampling == "balanced" and self.class_weights == "balanced":
+            raise ValueError(
+                'sampling = "balanced" and class_weights = "balanced" both make up for rare classes, and '
+                "together twice; choose one"
+            )
+        if self.frozen_views and (self.mixup or self.cutmix):
+            raise ValueError(
+                "frozen_views keeps the features of single films, and mixup and cutmix show mixtures; "
+                "leave one out"
+            )
+        return self
 
-class Stage(_Part):
+
+class Stage(Option):
     """One ``[[stage]]``: a size, a frozen body or not, epochs under one one-cycle, a learning rate.
 
     ``lr`` is one rate, or two: those of the first and the last layer group, with even ratios between
     them. A frozen body has no first layers that learn, so a frozen stage uses the second of the two.
+    "find" lets the rate finder choose one before the stage begins; ``ratio`` says how many times slower
+    the first layers learn than that, or than one given rate.
     """
 
     size: Annotated[int, Field(ge=16, le=2048)] = 224
     frozen: bool = False
     epochs: Annotated[int, Field(ge=1, le=10_000)]
-    lr: float | tuple[float, float]
+    lr: Literal["find"] | float | tuple[float, float]
+    ratio: Annotated[float, Field(ge=1)] = 1.0
     batch: Annotated[int, Field(ge=2, le=65536)] | None = None  # instead of data.batch
 
     @field_validator("lr", mode="before")
     @classmethod
     def _rate(cls, value: Any) -> Any:
+        if value == "find":
+            return value
         rates = list(value) if isinstance(value, list | tuple) else [value]
         numbers = all(
             isinstance(r, int | float) and not isinstance(r, bool) and math.isfinite(r) for r in rates
         )
         if not numbers or len(rates) > 2 or not rates:
-            raise ValueError("give one rate (3e-3), or two: [first layers, last layers]")
+            raise ValueError('give one rate (3e-3), two: [first layers, last layers], or "find"')
         if min(rates) <= 0:
             raise ValueError("a learning rate is above 0")
         if len(rates) == 2 and rates[0] > rates[1]:
@@ -130,14 +151,28 @@ class Stage(_Part):
             else float(rates[0])
         )
 
+    @model_validator(mode="after")
+    def _one_spread(self) -> Stage:
+        if isinstance(self.lr, tuple) and self.ratio != 1:
+            raise ValueError("lr gives two rates, and ratio their ratio once more; leave one of them out")
+        return self
+
     @property
     def rates(self) -> tuple[float, float]:
-        """The rates of the first and of the last layer group."""
-        first, last = self.lr if isinstance(self.lr, tuple) else (self.lr, self.lr)
+        """The rates of the first and of the last layer group; for 1 as the rate where it is to be found."""
+        if isinstance(self.lr, tuple):
+            first, last = self.lr
+        else:
+            last = 1.0 if self.lr == "find" else self.lr
+            first = last / self.ratio
         return (last, last) if self.frozen else (first, last)
 
+    def at(self, lr: float) -> Stage:
+        """The stage with a rate that was found."""
+        return self.model_copy(update={"lr": lr})
 
-class Recipe(_Part):
+
+class Recipe(Option):
     """Everything that decides the weights, but for the films."""
 
     name: str = ""
@@ -161,7 +196,7 @@ class Recipe(_Part):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, every default spelt out: what is written beside a run and into a bundle."""
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json", by_alias=True)
 
 
 def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
@@ -212,6 +247,7 @@ def parse_recipe(keys: Mapping[str, Any], *, origin: str = "recipe") -> Recipe:
         return Recipe.model_validate(keys)
     except ValidationError as error:
         faults = error.errors(include_url=False)
+        faults.sort(key=lambda fault: fault["type"] != "extra_forbidden")  # a misspelt key is missing too
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         raise RecipeError(f"{origin}: {_sentence(faults[0])}{more}") from None
 
@@ -253,17 +289,28 @@ def _value(text: str) -> Any:
         return text
 
 
+_UNION = ("float", "tuple[float,float]", "literal['find']")  # the kinds a rate can be of
 _PARTS: dict[str, type[BaseModel]] = {
     "data": DataPart,
     "model": ModelPart,
     "train": TrainPart,
     "stage": Stage,
 }
+_TABLES: dict[tuple[str, str], type[BaseModel]] = {
+    ("train", "augment"): Augment,
+    ("data", "augment"): Copies,
+    ("data", "distractor"): Distractor,
+}
+
+
+def _names(part: type[BaseModel]) -> list[str]:
+    """The keys as they are written in a recipe."""
+    return [field.alias or name for name, field in part.model_fields.items()]
 
 
 def _sentence(fault: Mapping[str, Any]) -> str:
     """One of pydantic's faults in words: where, what, and what to write."""
-    steps = [step for step in fault["loc"] if step not in ("float", "tuple[float,float]")]
+    steps = [step for step in fault["loc"] if step not in _UNION]
     where, keys = _place(steps)
     wrong = fault["type"]
     if wrong == "extra_forbidden":
@@ -276,6 +323,10 @@ def _sentence(fault: Mapping[str, Any]) -> str:
     text = text[:1].lower() + text[1:]
     if not steps:
         return text
+    if steps[0] == "stage" and len(steps) == 2:  # two keys of one table contradict each other
+        return f"stage {steps[1] + 1}: {text}"
+    if len(steps) == 1 and steps[0] in _PARTS:
+        return f"[{steps[0]}]: {text}"
     given = "" if isinstance(fault["input"], Mapping) else f" (given: {fault['input']!r})"
     return f"{where}{steps[-1]}: {text}{given}"
 
@@ -283,11 +334,11 @@ def _sentence(fault: Mapping[str, Any]) -> str:
 def _place(steps: Sequence[Any]) -> tuple[str, list[str]]:
     """How to call the table a key stands in, and the keys that may stand there."""
     if len(steps) < 2:
-        return "", list(Recipe.model_fields)
+        return "", _names(Recipe)
     part, *inner = steps[:-1]
-    fields = list(_PARTS[part].model_fields) if part in _PARTS else []
+    fields = _names(_PARTS[part]) if part in _PARTS else []
     if part == "stage" and inner and isinstance(inner[0], int):
         return f"stage {inner[0] + 1}: ", fields
-    if inner == ["augment"]:
-        fields = list(Augment.model_fields)
+    if inner and (part, inner[0]) in _TABLES:
+        fields = _names(_TABLES[part, inner[0]])
     return ".".join(["[" + str(part) + "]", *map(str, inner)]) + ": ", fields

@@ -9,7 +9,6 @@ import contextlib
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 from carina.data.catalogue import Catalogue
 from carina.data.confounding.audit import verdict_on
 from carina.data.pixels import PixelCache
-from carina.errors import DataError, RecipeError, RunError
+from carina.errors import RunError
 from carina.images.prepare import Preparation
 from carina.records import Progress
 from carina.scoring.bundle import Bundle, write_bundle
@@ -33,24 +32,17 @@ from carina.training.card import card
 from carina.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from carina.training.devices import deterministic, fabric, quiet
 from carina.training.export import OPSET, Exported, export
-from carina.training.films import Films, id_of
+from carina.training.films import Films
 from carina.training.loop import Loop, Split
 from carina.training.network import Network
 from carina.training.recipe import Recipe, load_recipe, overridden
+from carina.training.selection import SIDES, Part, select
 from carina.training.weights import build
 
 Tell = Callable[[Progress], None]
 PARITY_FILMS = 64
+_FOUND = ("stage", "lr", "by", "steep", "valley", "minimum", "rises")  # of a sweep, into the manifest
 _PACKAGES = ("carina", "torch", "timm", "lightning", "onnx", "onnxruntime", "numpy")
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One split's films, as the catalogue lists them."""
-
-    sha256s: tuple[str, ...]
-    labels: NDArray[np.int64]  # (n,), into the run's classes
-    sources: tuple[str, ...]
 
 
 def train(
@@ -70,14 +62,14 @@ def train(
     ``out`` may be new, empty, or an interrupted run of the same recipe and catalogue, which goes on
     where its newest checkpoint stands; a complete one is left as it is. ``overrides`` are
     ``key=value`` (``stage.0.epochs=2``). ``after`` names a finished run of the recipe's first stages: a new
-    run goes on from its end, to the bits it would have reached by itself. Raises RecipeError, CatalogueError and other DataErrors,
+    run goes on from its end, to the bits it would have reached by itself. Raises RecipeError,
+    CatalogueError and other DataErrors,
     WeightsError, RunError, ExportError, each with its cure.
     """
     tell = progress or (lambda event: None)
     chosen = overridden(recipe, overrides) if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
     films = catalogue if isinstance(catalogue, Catalogue) else Catalogue.open(Path(catalogue))
-    classes = _classes(films, chosen)
-    parts = {split: _part(films, split, classes) for split in ("train", "valid")}
+    classes, parts = select(films, chosen)
     with quiet(), deterministic():
         device = fabric(devices=devices, nodes=nodes, precision=_precision(chosen, precision))
         if not device.is_global_zero:
@@ -103,12 +95,12 @@ def train(
                     )
                 )
                 return run.bundle
-            job = _Job(films, chosen, classes, parts, device, run, tell)
+            job = Job(films, chosen, classes, parts, device, run, tell)
             return job.go()
 
 
-class _Job:
-    """The steps of one training, in order."""
+class Job:
+    """The steps of one training, in order. ``run`` is None where nothing is to be kept."""
 
     def __init__(
         self,
@@ -117,7 +109,7 @@ class _Job:
         classes: tuple[str, ...],
         parts: Mapping[str, Part],
         device: Fabric,
-        run: runs.Run,
+        run: runs.Run | None,
         tell: Tell,
     ) -> None:
         self.catalogue, self.recipe, self.classes, self.parts = catalogue, recipe, classes, parts
@@ -126,42 +118,42 @@ class _Job:
 
     def go(self) -> Path:
         checkpoint = read_checkpoint(self.run.checkpoints)
-        network = self._network(checkpoint)
-        splits = {
-            size: self._split(size) for size in dict.fromkeys(stage.size for stage in self.recipe.stage)
-        }
+        loop = self.loop(checkpoint)
         if self.device.is_global_zero:
             self.run.write_history(checkpoint.position.history if checkpoint else ())
-        loop = Loop(
-            network,
-            self.recipe,
-            splits,
-            classes=self.classes,
-            healthy=self.healthy,
-            fabric=self.device,
-            save=self._save,
-            tell=self.tell,
-        )
-        loop.fit(checkpoint)
+        network = loop.fit(checkpoint)
         if self.device.is_global_zero:
-            self._ship(network, splits[self.recipe.stage[-1].size], loop)
+            self._ship(network, loop.splits[self.recipe.stage[-1].size], loop)
         self.device.barrier()
         return self.run.bundle
 
+    def loop(self, checkpoint: Checkpoint | None = None) -> Loop:
+        """Network and films, ready to train."""
+        network = self._network(checkpoint)
+        return Loop(
+            network,
+            self.recipe,
+            {size: self._split(size) for size in dict.fromkeys(stage.size for stage in self.recipe.stage)},
+            classes=self.classes,
+            healthy=self.healthy,
+            fabric=self.device,
+            save=self._save if self.run else lambda checkpoint: None,
+            tell=self.tell,
+        )
+
     def _network(self, checkpoint: Checkpoint | None) -> Network:
         """The network; its weights are fetched only where no checkpoint will replace them."""
-        first = self.recipe.stage[0]
-        fresh = self.recipe.model.pretrained and checkpoint is None
         return build(
             self.recipe.model,
-            len(self.classes),
-            size=first.size,
+            self.classes,
+            size=self.recipe.stage[0].size,
             seed=self.recipe.train.seed,
-            pretrained=fresh,
+            pretrained=None if checkpoint is None else False,
+            note=lambda text: self.tell(Progress("note", 0, None, {"text": text})),
         )
 
     def _preparation(self, size: int) -> Preparation:
-        return Preparation(size=size, fit=self.recipe.data.fit)
+        return self.recipe.data.preparation(size)
 
     def _split(self, size: int) -> Split:
         """The films at one size, decoded once for good. The first process builds the cache, all read it."""
@@ -169,10 +161,12 @@ class _Job:
             cache = PixelCache.build(
                 self.catalogue, self._preparation(size), workers=self.recipe.data.workers, progress=self.tell
             )
-        return Split(*(_films(cache, self.parts[split]) for split in ("train", "valid")))
+        return Split(*(_films(cache, self.parts[side]) for side in SIDES))
 
     def _save(self, checkpoint: Checkpoint) -> None:
         self.run.write_history(checkpoint.position.history)
+        if checkpoint.position.found:
+            self.run.write_rates(checkpoint.position.found)
         write_checkpoint(self.run.checkpoints, checkpoint)
 
     def _ship(self, network: Network, split: Split, loop: Loop) -> None:
@@ -184,7 +178,7 @@ class _Job:
             "use": "not a medical device",
         }
         exported = export(network, _real_films(split), about=about)
-        listed, fingerprint = training_images(self.parts["train"].sha256s)
+        listed, fingerprint = training_images(self.parts["train"].films().sha256s)
         manifest = self._manifest(network, exported, fingerprint, loop)
         history = loop.position.history
         files = {
@@ -194,7 +188,13 @@ class _Job:
             "training-images.txt": listed,
             "history.jsonl": self.run.root / "history.jsonl",
         }
-        write_bundle(self.run.bundle, manifest, files)
+        try:
+            write_bundle(self.run.bundle, manifest, files)
+        except OSError as error:
+            raise RunError(
+                f"{self.run.bundle}: the model cannot be written ({error.strerror}); make room and give the "
+                "same command again: the training itself is kept"
+            ) from error
         self.tell(Progress("export", 1, 1))
 
     def _manifest(self, network: Network, exported: Exported, fingerprint: str, loop: Loop) -> Manifest:
@@ -213,7 +213,7 @@ class _Job:
             data=Data(
                 catalogue=self.catalogue.fingerprint,
                 fingerprint=fingerprint,
-                images=len(self.parts["train"].sha256s),
+                images=len(self.parts["train"].films()),
                 counts=self._counts(),
             ),
             recipe=self.recipe.to_dict(),
@@ -224,6 +224,7 @@ class _Job:
                 "minutes": round(loop.position.seconds / 60, 2),
                 "epochs": len(loop.position.history),
                 "steps": loop.position.step,
+                "rates": [{key: found[key] for key in _FOUND} for found in loop.position.found],
                 "valid": {
                     key: value
                     for key, value in last.items()
@@ -244,44 +245,18 @@ class _Job:
 
     def _counts(self) -> dict[str, dict[str, int]]:
         """Training films by source and class."""
-        part, counts = self.parts["train"], {}
+        part, counts = self.parts["train"].films(), {}
         for source, label in zip(part.sources, part.labels, strict=True):
             of = counts.setdefault(source, {})
             of[self.classes[label]] = of.get(self.classes[label], 0) + 1
         return counts
 
 
-def _classes(catalogue: Catalogue, recipe: Recipe) -> tuple[str, ...]:
-    wanted = recipe.data.classes or tuple(catalogue.classes)
-    unknown = [name for name in wanted if name not in catalogue.classes]
-    if unknown:
-        raise RecipeError(
-            f"[data]: classes: {unknown[0]!r} is not in the catalogue {catalogue.root}; "
-            f"it has {', '.join(catalogue.classes)}"
-        )
-    return wanted
-
-
-def _part(catalogue: Catalogue, split: str, classes: tuple[str, ...]) -> Part:
-    """A split's films of these classes. Raises DataError when a class has none."""
-    table = catalogue.table(split)
-    names = table.column("class").to_pylist()
-    place = {name: index for index, name in enumerate(classes)}
-    kept = [row for row, name in enumerate(names) if name in place]
-    labels = np.array([place[names[row]] for row in kept], np.int64)
-    empty = [name for name in classes if place[name] not in labels]
-    if empty:
-        raise DataError(
-            f"{catalogue.root}: no {split} film of {', '.join(empty)}; compile with more films or another "
-            "--seed, or leave the class out (data.classes in the recipe)"
-        )
-    sha256s, sources = table.column("sha256").to_pylist(), table.column("source").to_pylist()
-    return Part(tuple(sha256s[row] for row in kept), labels, tuple(sources[row] for row in kept))
-
-
 def _films(cache: PixelCache, part: Part) -> Films:
-    ids = np.array([id_of(sha256) for sha256 in part.sha256s], np.uint64)
-    return Films(cache.pixels, cache.rows(part.sha256s), part.labels, ids)
+    copies = part.copies > 0
+    return Films(
+        cache.pixels, cache.rows(part.sha256s), part.labels, part.ids, copies if copies.any() else None
+    )
 
 
 def _real_films(split: Split) -> NDArray[np.uint8]:
