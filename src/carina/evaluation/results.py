@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +25,7 @@ from carina.evaluation.contamination import Contamination
 from carina.evaluation.metrics import Metrics
 from carina.evaluation.predictions import Predictions
 from carina.evaluation.promises import Claims
+from carina.evaluation.writing import write_all
 from carina.scoring.bundle import Bundle
 
 FORMAT = 1
@@ -84,21 +82,9 @@ def write(folder: Path, table: pa.Table, page: str, content: Mapping[str, Any]) 
         "report.html": page.encode(),
         "metrics.json": text.encode(),
     }
-    mark = f".{secrets.token_hex(6)}.partial"
     try:
-        for name, data in files.items():
-            with (folder / (name + mark)).open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        (folder / "metrics.json").unlink(missing_ok=True)
-        for name in files:
-            (folder / (name + mark)).replace(folder / name)
+        write_all(folder, files, last="metrics.json")
     except OSError as error:
         raise OutputError(
             f"{folder}: cannot be written ({error.strerror}); free space or name another folder"
         ) from error
-    finally:
-        for name in files:
-            with suppress(OSError):
-                (folder / (name + mark)).unlink(missing_ok=True)

@@ -225,7 +225,7 @@ def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     A bare name (``quick``) is a recipe that comes with Carina. Raises RecipeError, naming the file or the
     override, the key, and what to write instead.
     """
-    path = _found(Path(path))
+    path = shipped(Path(path))
     try:
         keys = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -243,7 +243,7 @@ def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     return parse_recipe(keys, origin=str(path))
 
 
-def _found(path: Path) -> Path:
+def shipped(path: Path) -> Path:
     """The path itself, or the shipped recipe of this name: in the wheel, or in the checkout."""
     if path.is_file() or path.suffix or len(path.parts) != 1:
         return path

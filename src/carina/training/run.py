@@ -167,6 +167,21 @@ def _check_same(root: Path, identity: Mapping[str, Any], recipe: Recipe, fingerp
         raise RunError(f"{root}: the run began with {key} = {was!r}, this recipe has {now!r}{more}; {cure}")
 
 
+def check_beginning(finished: Path, recipe: Recipe, fingerprint: str) -> None:
+    """Raises RunError unless ``finished`` is a complete run of its first stages on this catalogue."""
+    if not Run(finished).is_complete:
+        raise RunError(f"{finished}: this run is not finished; finish it before another goes on from it")
+    try:
+        stages = len(json.loads((finished / "run.json").read_bytes())["recipe"]["stage"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{finished}: run.json cannot be read ({error}); train it again") from error
+    if stages > len(recipe.stage):
+        raise RunError(
+            f"{finished}: has {stages} stages, the run that is to go on from it {len(recipe.stage)}"
+        )
+    _check_same(finished, recipe.model_copy(update={"stage": recipe.stage[:stages]}), fingerprint)
+
+
 # What may change between a run and its resumption: it decides no weight.
 _FREE = {"name", "data.workers", "train.checkpoint_minutes"}
 

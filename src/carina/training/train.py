@@ -54,6 +54,7 @@ def train(
     devices: int = 1,
     nodes: int = 1,
     precision: str = "auto",
+    after: str | os.PathLike[str] | None = None,
     progress: Tell | None = None,
 ) -> Path:
     """Train, export, and answer with the bundle's folder, ``out``/bundle.
@@ -61,8 +62,9 @@ def train(
     ``out`` may be new, empty, or an interrupted run of the same recipe and catalogue, which goes on
     where its newest checkpoint stands; a complete one is left as it is. ``recipe`` is a TOML file, the
     name of one that ships, or its content; ``overrides`` are ``key=value`` (``stage.1.epochs=2``).
-    Raises RecipeError, CatalogueError and other DataErrors, WeightsError, RunError, OutputError,
-    ExportError, each with its cure.
+    ``after`` names a finished run of the recipe's first stages: a new run goes on from its end, to the bits
+    it would have reached by itself. Raises RecipeError, CatalogueError and other DataErrors, WeightsError,
+    RunError, OutputError, ExportError, each with its cure.
     """
     tell = progress or (lambda event: None)
     chosen = _chosen(recipe, overrides)
@@ -78,7 +80,12 @@ def train(
             "precision": device.strategy.precision.precision,
         }
         with _run_folder(
-            device, Path(out), chosen, films.fingerprint, {**about, "versions": _versions()}
+            device,
+            Path(out),
+            chosen,
+            films.fingerprint,
+            {**about, "versions": _versions()},
+            None if after is None else Path(after),
         ) as run:
             if run.is_complete:
                 Bundle.open(run.bundle)
@@ -285,7 +292,12 @@ def _real_films(split: Split) -> NDArray[np.uint8]:
 
 @contextlib.contextmanager
 def _run_folder(
-    device: Fabric, root: Path, recipe: Recipe, fingerprint: str, about: Mapping[str, Any]
+    device: Fabric,
+    root: Path,
+    recipe: Recipe,
+    fingerprint: str,
+    about: Mapping[str, Any],
+    after: Path | None,
 ) -> Iterator[runs.Run]:
     """The locked run folder in the first process; the others go after it."""
     if not device.is_global_zero:
@@ -293,8 +305,21 @@ def _run_folder(
         yield runs.Run(root)
         return
     with runs.opened(root, recipe, fingerprint, about) as run:
+        if after is not None:
+            _begin_after(after, run, recipe, fingerprint)
         device.barrier()
         yield run
+
+
+def _begin_after(finished: Path, run: runs.Run, recipe: Recipe, fingerprint: str) -> None:
+    """Give a run that has not begun the last checkpoint of the one before it. Raises RunError."""
+    if run.is_complete or any(run.checkpoints.glob("step-*.json")):
+        return
+    runs.check_beginning(finished, recipe, fingerprint)
+    checkpoint = read_checkpoint(runs.Run(finished).checkpoints)
+    if checkpoint is None:
+        raise RunError(f"{finished}: its checkpoints are gone; remove the folder to train it again")
+    write_checkpoint(run.checkpoints, checkpoint)
 
 
 def _precision(recipe: Recipe, asked: str) -> str:
