@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+
 import carina
 from carina.data.catalogue import Catalogue
 from carina.data.confounding.audit import verdict_on
@@ -23,10 +25,20 @@ from carina.evaluation.answers import cached
 from carina.records import Progress
 from carina.scoring.bundle import Bundle, write_bundle
 from carina.scoring.manifest import MODEL
-from carina.scoring.operating import DEFAULT_SITE, SECTION, Corrected, Fit, OperatingPoint, Site, sites
+from carina.scoring.operating import (
+    DEFAULT_SITE,
+    SECTION,
+    Corrected,
+    Fit,
+    OperatingPoint,
+    Site,
+    Watch,
+    sites,
+)
 from carina.scoring.scorer import Scorer
 
 try:
+    from carina.evaluation import conformal
     from carina.evaluation.bayes import Estimate, Share, Test, predictive_values
     from carina.evaluation.calibration import Reliability, correct
     from carina.evaluation.people import people, persons_of
@@ -40,6 +52,7 @@ except ModuleNotFoundError as error:
     raise MissingExtra("carina calibrate", "report") from error
 
 
+REMEMBERED = 500  # scores of the calibration films that the bundle keeps
 ENOUGH = 20  # people on each side: with fewer, no map of probabilities is learnt
 
 
@@ -112,6 +125,7 @@ def calibrate(
     per_class: bool = False,
     site: str = DEFAULT_SITE,
     split: str = "valid",
+    coverage: float = 0.9,
     seed: int = 0,
     progress: Callable[[Progress], None] | None = None,
 ) -> Calibration:
@@ -119,10 +133,11 @@ def calibrate(
 
     ``targets`` are sensitivities to be shown, each at ``confidence``; with ``per_class`` for every
     disease by itself. Points of other sites are kept, an older calibration of the same ``site`` is
-    replaced. The same films give the correction of the probabilities; ``seed`` is that of its folds and
-    draws. Raises ``ClaimError`` where the films cannot carry any target or are not new to the
-    model, ``BundleError``, ``CatalogueError`` and ``DataError`` for what cannot be opened or does not
-    fit together, and ``OutputError`` when the bundle cannot be written.
+    replaced. The same films give the correction of the probabilities (``seed`` is that of its folds and
+    draws) and prediction sets that hold each class with a probability of ``coverage``. Raises
+    ``ClaimError`` where the films cannot carry any target or are not new to the model, ``BundleError``,
+    ``CatalogueError`` and ``DataError`` for what cannot be opened or does not fit together, and
+    ``OutputError`` when the bundle cannot be written.
     """
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     catalogue = catalogue if isinstance(catalogue, Catalogue) else Catalogue.open(Path(catalogue))
@@ -150,6 +165,8 @@ def calibrate(
         sources=tuple(sorted(set(predictions.column("source")))),
         points=found,
         corrected=_corrected(predictions, seed),
+        sets=conformal.choose(predictions, coverage),
+        watch=_watch(predictions),
     )
     written = _write(bundle, out, {**sites(bundle), site: shown})
     warnings = _warnings(shown, listed=known.same_film is not None)
@@ -207,6 +224,20 @@ def _warnings(site: Site, *, listed: bool) -> tuple[str, ...]:
             "about such a mixture, not about any one hospital."
         )
     return tuple(found)
+
+
+def _watch(predictions: Predictions) -> Watch:
+    """What later films are held against (``site_check``)."""
+    scores = np.sort(people(predictions).films)
+    kept = scores[np.linspace(0, len(scores) - 1, min(len(scores), REMEMBERED)).astype(np.int64)]
+    return Watch(
+        scores=tuple(round(float(each), 6) for each in kept),
+        films=len(predictions.refused),
+        refused=sum(
+            one is not None or other is not None
+            for one, other in zip(predictions.refused, predictions.abstained, strict=True)
+        ),
+    )
 
 
 def _corrected(predictions: Predictions, seed: int) -> Corrected | None:

@@ -26,13 +26,14 @@ from carina.data.pixels import PixelCache
 from carina.errors import DataError, RecipeError
 from carina.images.prepare import Preparation
 from carina.records import Progress
+from carina.scoring import distance, intended
 from carina.scoring.bundle import Bundle, write_bundle
 from carina.scoring.manifest import Data, Input, Manifest, Normalisation, Parity, training_images
 from carina.training import run as runs
 from carina.training.card import card
 from carina.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from carina.training.devices import deterministic, fabric, quiet
-from carina.training.export import OPSET, Exported, export
+from carina.training.export import OPSET, Exported, embeddings, export
 from carina.training.films import Films, id_of
 from carina.training.loop import Loop, Split
 from carina.training.network import Network
@@ -51,6 +52,7 @@ class Part:
     sha256s: tuple[str, ...]
     labels: NDArray[np.int64]  # (n,), into the run's classes
     sources: tuple[str, ...]
+    ages: tuple[float | None, ...]  # years
 
 
 def train(
@@ -178,19 +180,34 @@ class _Job:
         }
         exported = export(network, _real_films(split), about=about)
         listed, fingerprint = training_images(self.parts["train"].sha256s)
-        manifest = self._manifest(network, exported, fingerprint, loop)
+        known, section = self._embeddings(exported, split)
+        manifest = self._manifest(network, exported, fingerprint, loop, section)
         history = loop.position.history
         files = {
             "model.onnx": exported.onnx,
             "weights.safetensors": exported.weights,
             "card.md": card(manifest, history[-1]).encode(),
             "training-images.txt": listed,
+            "embeddings.npy": known,
             "history.jsonl": self.run.root / "history.jsonl",
         }
         write_bundle(self.run.bundle, manifest, files)
         self.tell(Progress("export", 1, 1))
 
-    def _manifest(self, network: Network, exported: Exported, fingerprint: str, loop: Loop) -> Manifest:
+    def _embeddings(self, exported: Exported, split: Split) -> tuple[bytes, dict[str, object]]:
+        """Where the training films lie, and how far from them the validation films do (``distance``)."""
+        taught = embeddings(exported.onnx, _spread(split.train, distance.MOST))
+        held_out = embeddings(exported.onnx, _spread(split.valid, distance.MOST_HELD_OUT))
+        return distance.carried(taught, held_out)
+
+    def _manifest(
+        self,
+        network: Network,
+        exported: Exported,
+        fingerprint: str,
+        loop: Loop,
+        far: Mapping[str, object],
+    ) -> Manifest:
         size, last = self.recipe.stage[-1].size, loop.position.history[-1]
         return Manifest(
             name=self.recipe.name or "carina",
@@ -210,7 +227,12 @@ class _Job:
                 counts=self._counts(),
             ),
             recipe=self.recipe.to_dict(),
-            sections={"audit": verdict_on(self.catalogue).to_dict(), "sources": self._sources()},
+            sections={
+                "audit": verdict_on(self.catalogue).to_dict(),
+                "sources": self._sources(),
+                intended.SECTION: {"ages": self._ages()},
+                distance.SECTION: dict(far),
+            },
             versions=_versions(),
             parity=Parity(max_abs_diff=exported.apart, images=exported.images),
             training={
@@ -234,6 +256,20 @@ class _Job:
             for each in listed
             if each["name"] in used
         }
+
+    def _ages(self) -> tuple[float, float] | None:
+        """The ages it is meant for; None where a set of training films does not say whom it shows.
+
+        A fifth is allowed at either end, as nobody is strange for being a year older than all others.
+        """
+        part, stated, known = self.parts["train"], self._sources(), []
+        for source in set(part.sources):
+            told = [age for age, name in zip(part.ages, part.sources, strict=True) if name == source]
+            whole = stated.get(source, {}).get("ages") or ()
+            if None in told and not whole:
+                return None
+            known += [float(age) for age in (*told, *whole) if age is not None]
+        return (round(0.8 * min(known), 1), round(1.2 * max(known) + 1, 1)) if known else None
 
     def _counts(self) -> dict[str, dict[str, int]]:
         """Training films by source and class."""
@@ -269,7 +305,13 @@ def _part(catalogue: Catalogue, split: str, classes: tuple[str, ...]) -> Part:
             "--seed, or leave the class out (data.classes in the recipe)"
         )
     sha256s, sources = table.column("sha256").to_pylist(), table.column("source").to_pylist()
-    return Part(tuple(sha256s[row] for row in kept), labels, tuple(sources[row] for row in kept))
+    ages = table.column("age").to_pylist()
+    return Part(
+        tuple(sha256s[row] for row in kept),
+        labels,
+        tuple(sources[row] for row in kept),
+        tuple(ages[row] for row in kept),
+    )
 
 
 def _films(cache: PixelCache, part: Part) -> Films:
@@ -279,12 +321,14 @@ def _films(cache: PixelCache, part: Part) -> Films:
 
 def _real_films(split: Split) -> NDArray[np.uint8]:
     """Films to hold the export against: spread over validation, topped up from training. (n, S, S)"""
-    picked = []
-    for films in (split.valid, split.train):
-        wanted = min(PARITY_FILMS - sum(map(len, picked)), len(films))
-        places = np.linspace(0, len(films) - 1, wanted).astype(np.int64)
-        picked.append(films.pixels[films.rows[places]])
-    return np.concatenate(picked)
+    first = _spread(split.valid, PARITY_FILMS)
+    return np.concatenate([first, _spread(split.train, PARITY_FILMS - len(first))])
+
+
+def _spread(films: Films, most: int) -> NDArray[np.uint8]:
+    """At most so many films, spread evenly over all of them, (n, S, S)."""
+    places = np.linspace(0, len(films) - 1, min(most, len(films))).astype(np.int64)
+    return np.asarray(films.pixels[films.rows[places]])
 
 
 @contextlib.contextmanager
