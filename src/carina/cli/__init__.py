@@ -186,6 +186,10 @@ def evaluate(
     site: Annotated[
         str | None, typer.Option(help="Whose operating points are tested; the only site's by default.")
     ] = None,
+    card: Annotated[
+        Path | None,
+        typer.Option(help="Write the bundle with these figures on its card: a new folder, or its own."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
 ) -> None:
     """Say what a bundle may claim on films it was not trained on."""
@@ -200,6 +204,7 @@ def evaluate(
             out=out,
             run=run,
             site=site,
+            card=card,
             seed=seed,
             progress=tell,
         )

@@ -46,6 +46,7 @@ def triage(
     from carina.scoring.abstain import Gate
     from carina.scoring.bundle import Bundle
     from carina.scoring.policy import policy, read_rules
+    from carina.scoring.triage import score_text
     from carina.scoring.triage_run import triage_films
     from carina.scoring.worklist_files import check_ending, write_worklist
     from carina.terminal import bars, notes, output, printable, show, table
@@ -69,7 +70,7 @@ def triage(
             number,
             each.label + (f" ({each.suggestion})" if each.suggestion else ""),
             each.finding or "",
-            "" if each.p_disease is None else f"{each.p_disease:.3f}",
+            "" if each.p_disease is None else score_text(each.p_disease),
             each.path,
             each.because if each.p_disease is None else "",
         )

@@ -20,10 +20,11 @@ import carina
 from carina.data.catalogue import Catalogue
 from carina.data.confounding.audit import verdict_on
 from carina.data.confounding.verdict import Verdict
-from carina.errors import BundleError, ClaimError, MissingExtra, OutputError
+from carina.errors import ClaimError, MissingExtra
 from carina.evaluation.answers import cached
+from carina.evaluation.rewrite import check_place, rewrite
 from carina.records import Progress
-from carina.scoring.bundle import Bundle, write_bundle
+from carina.scoring.bundle import Bundle
 from carina.scoring.manifest import MODEL
 from carina.scoring.operating import (
     DEFAULT_SITE,
@@ -168,7 +169,8 @@ def calibrate(
         sets=conformal.choose(predictions, coverage),
         watch=_watch(predictions),
     )
-    written = _write(bundle, out, {**sites(bundle), site: shown})
+    section = {name: each.model_dump(mode="json") for name, each in {**sites(bundle), site: shown}.items()}
+    written = rewrite(bundle, out, {SECTION: section})
     warnings = _warnings(shown, listed=known.same_film is not None)
     return Calibration(written, site, shown, refused, warnings, verdict_on(catalogue))
 
@@ -176,24 +178,8 @@ def calibrate(
 def _check_request(bundle: Bundle, out: Path, site: str) -> None:
     if not site.strip() or not site.isprintable():
         raise ClaimError(f"{site!r} is no name of a site; name the hospital, such as --site north")
-    if out.resolve() != bundle.root.resolve() and out.resolve().is_relative_to(bundle.root.resolve()):
-        raise OutputError(f"{out}: lies in the bundle; name a folder outside it, or the bundle itself")
+    check_place(bundle, out)
     sites(bundle)  # a section that cannot be read is found before an hour of scoring
-
-
-def _write(bundle: Bundle, out: Path, known: dict[str, Site]) -> Bundle:
-    """The same files under a manifest with the operating points."""
-    section = {name: site.model_dump(mode="json") for name, site in known.items()}
-    manifest = bundle.manifest.model_copy(update={"sections": {**bundle.manifest.sections, SECTION: section}})
-    try:
-        written = write_bundle(out, manifest, {name: bundle.root / name for name in bundle.manifest.files})
-    except OSError as error:
-        raise OutputError(
-            f"{out}: cannot be written ({error.strerror}); free space or name another folder"
-        ) from error
-    if written.manifest.files != bundle.manifest.files:
-        raise BundleError(f"{bundle.root}: a file changed while it was copied; calibrate again")
-    return written
 
 
 def _warnings(site: Site, *, listed: bool) -> tuple[str, ...]:

@@ -58,6 +58,13 @@ def subgroups(predictions: Predictions, called: NDArray[np.bool_], *, seed: int 
     return tuple(found)
 
 
+def called_diseased(predictions: Predictions) -> NDArray[np.bool_]:
+    """The scored films whose most probable class is a disease, (M,)."""
+    likeliest = predictions.probabilities[predictions.scored].argmax(axis=1)
+    called: NDArray[np.bool_] = predictions.sick[likeliest]
+    return called
+
+
 def age_band(age: float | None) -> str:
     """``18–39``, ``80 and over``; what is unknown or no age is not stated."""
     if age is None or not np.isfinite(age) or age < 0:

@@ -3,8 +3,9 @@
 Three questions, each cheap, in this order: what the header says (modality, body part, view, age against
 the bundle's intended use); what the picture looks like (blank, inverted, turned, cut, mirrored, no
 chest at all: :mod:`carina.scoring.frontal`, which no bundle is part of); and how far it lies from the
-bundle's own training films in the space of its embedding. The last threshold is set on validation films for a stated
-share of true films that may be refused. What is refused needs a reader; it is never "nothing found".
+bundle's own training films in the space of its embedding. The last threshold is set on validation films
+for a stated share of true films that may be refused. What is refused needs a reader; it is never
+"nothing found".
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ SPENT_ON_LOOKS = 0.01  # of them, by the look of the picture; the rest is left f
 
 _BLANK = 6.0  # standard deviation in gray levels
 _LEAST_LIKE = 0.1  # a film must be at least so likely a whole, upright frontal chest film
-_STRANGE, _LESS_LIKE = 3000.0, 0.5  # and so likely where it lies far from all chest films
+_STRANGE, _LESS_LIKE = 3500.0, 0.3  # and so likely where it lies far from all chest films
 _STRANGEST = 7000.0
 _MIRRORED = 0.98
 _ASPECTS = (0.45, 2.2)  # width over height of a whole film; strips are parts

@@ -101,7 +101,8 @@ def _like(x: Floats, numbers: Mapping[str, Floats]) -> Floats:
     hidden = np.maximum(features @ numbers["w1"] + numbers["b1"], 0)
     logits = hidden @ numbers["w2"] + numbers["b2"]
     powers = np.exp(logits - logits.max())
-    return (powers / powers.sum()).astype(np.float32)
+    shares: Floats = (powers / powers.sum()).astype(np.float32)
+    return shares
 
 
 def _strange(x: Floats, numbers: Mapping[str, Floats]) -> float:

@@ -144,7 +144,7 @@ def decide(answer: Prediction | Refusal, policy: Policy) -> Decision:
     return Decision(
         path=answer.path,
         outcome=Outcome.NOT_FLAGGED,
-        because=said(f"p_disease {score:.3f} is below {_threshold(policy)}"),
+        because=f"p_disease {score_text(score)} is below {_threshold(policy)}",
         p_disease=score,
         suggestion=LIKELY_CLEAR if clear else None,
     )
@@ -164,6 +164,11 @@ def place(decision: Decision) -> tuple[int, float, str]:
     return rank, -(decision.p_disease or 0.0), decision.path
 
 
+def score_text(score: float) -> str:
+    """Three digits, never rounded into certainty: ``0.999`` of 0.99998, ``0.001`` of 0.00002."""
+    return f"{score:.3f}" if score in (0.0, 1.0) else f"{min(0.999, max(0.001, score)):.3f}"
+
+
 def said(text: str) -> str:
     """``text`` without any word that no decision may say; such a word becomes ``…``."""
     plain = unicodedata.normalize("NFKC", text)
@@ -180,7 +185,7 @@ def _flag(path: str, score: float, diseases: Mapping[str, float], policy: Policy
     loudest = max(diseases, key=lambda name: diseases[name])
     counted = [name for name, share in diseases.items() if share >= policy.rules.counts_from]
     pressing = [name for name in {loudest: None, **dict.fromkeys(counted)} if _is_now(name, policy)]
-    why = f"p_disease {score:.3f} is not below {_threshold(policy)}"
+    why = f"p_disease {score_text(score)} is not below {_threshold(policy)}"
     if pressing and loudest not in pressing:
         why = f"{pressing[0]} {diseases[pressing[0]]:.0%} is urgent; {why}"
     return Decision(
@@ -205,7 +210,7 @@ def _not_analysed(path: str, code: str, reason: str) -> Decision:
 def _threshold(policy: Policy) -> str:
     if policy.threshold is None:
         return f"{EVEN}, a threshold that nobody has shown to hold here"
-    return f"{policy.threshold:.4f}" + (f" ({policy.shown})" if policy.shown else "")
+    return f"the threshold of {policy.threshold:.4f}"
 
 
 def _plain(value: object) -> str | float:

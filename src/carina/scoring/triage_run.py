@@ -25,7 +25,7 @@ from carina.scoring.scorer import Scorer
 from carina.scoring.triage import Decision, Outcome, Policy, Urgency, decide, place
 
 PICTURES = 1000  # films that get a picture on the page
-PICTURE = 168  # pixels a side: sharp at 84 on a dense screen
+PICTURE = 136  # pixels a side: sharp at 68 on a dense screen
 
 Thumbnails = Mapping[str, bytes]  # path → JPEG
 

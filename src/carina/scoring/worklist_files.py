@@ -19,7 +19,7 @@ from string import Template
 
 from carina.errors import OutputError
 from carina.scoring.tables import harmless
-from carina.scoring.triage import Decision, Outcome
+from carina.scoring.triage import Decision, Outcome, score_text
 from carina.scoring.triage_run import Worklist
 
 NOTICE = "Research use. Not a medical device. Every film must be read by a qualified person."
@@ -124,14 +124,14 @@ def _row(number: int, decision: Decision, worklist: Worklist) -> str:
     shown = '<span class="none">no picture</span>'
     if picture is not None:
         uri = f"data:image/jpeg;base64,{base64.b64encode(picture).decode('ascii')}"
-        shown = f'<img src="{uri}" alt="{name}" loading="lazy" width="84" height="84">'
+        shown = f'<img src="{uri}" alt="{name}" loading="lazy" width="68" height="68">'
     score = '<span class="unknown">no score</span>'
     if decision.p_disease is not None:
         mark = ""
         if worklist.policy.threshold is not None:
             mark = f'<i style="left:{100 * worklist.policy.threshold:.2f}%"></i>'
         score = (
-            f"<b>{decision.p_disease:.3f}</b>"
+            f"<b>{score_text(decision.p_disease)}</b>"
             f'<span class="bar"><span style="width:{100 * decision.p_disease:.1f}%"></span>{mark}</span>'
         )
     outcome, _, urgency = decision.label.partition(": ")

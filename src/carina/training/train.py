@@ -24,13 +24,13 @@ from carina.data.catalogue import Catalogue
 from carina.data.confounding.audit import verdict_on
 from carina.data.pixels import PixelCache
 from carina.errors import DataError, RecipeError
+from carina.evaluation.card import card_files
 from carina.images.prepare import Preparation
 from carina.records import Progress
 from carina.scoring import distance, intended
 from carina.scoring.bundle import Bundle, write_bundle
 from carina.scoring.manifest import Data, Input, Manifest, Normalisation, Parity, training_images
 from carina.training import run as runs
-from carina.training.card import card
 from carina.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from carina.training.devices import deterministic, fabric, quiet
 from carina.training.export import OPSET, Exported, embeddings, export
@@ -182,11 +182,10 @@ class _Job:
         listed, fingerprint = training_images(self.parts["train"].sha256s)
         known, section = self._embeddings(exported, split)
         manifest = self._manifest(network, exported, fingerprint, loop, section)
-        history = loop.position.history
         files = {
             "model.onnx": exported.onnx,
             "weights.safetensors": exported.weights,
-            "card.md": card(manifest, history[-1]).encode(),
+            **card_files(manifest),
             "training-images.txt": listed,
             "embeddings.npy": known,
             "history.jsonl": self.run.root / "history.jsonl",

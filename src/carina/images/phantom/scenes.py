@@ -7,6 +7,7 @@ ultrasound fans, blank plates; and films that were inverted, turned, mirrored, c
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -169,8 +170,7 @@ def spoilt(film: Pixels, how: str) -> Pixels:
     """A film gone wrong, one of ``SPOILT``; (H, W) of the same dtype. ``ValueError`` for others."""
     if how not in SPOILT:
         raise ValueError(f"no film goes wrong as {how!r}; there are {', '.join(SPOILT)}")
-    made: Pixels = np.ascontiguousarray(SPOILT[how](film))
-    return made
+    return cast("Pixels", np.ascontiguousarray(SPOILT[how](film)))
 
 
 def _lost(film: Pixels, part: tuple[slice, slice]) -> Pixels:
