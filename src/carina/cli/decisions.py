@@ -1,4 +1,4 @@
-"""The verbs of deciding: triage.
+"""The verbs of deciding: triage, site-check, migrate.
 
 They stand at the top level beside those of the road (``carina triage``, not ``carina decisions triage``).
 """
@@ -86,3 +86,55 @@ def triage(
     for path in out or ():
         write_worklist(worklist, path)
         notes().print(f"worklist    {path}", markup=False)
+
+
+@app.command("site-check")
+def site_check(
+    bundle: Annotated[Path, typer.Argument(help="Calibrated bundle.")],
+    films: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH…", help="Films of the place, or one catalogue: its labels count."),
+    ],
+    site: Annotated[str, typer.Option(help="Whose operating points are held against them.")] = "default",
+    split: Annotated[str | None, typer.Option(help="Side of the catalogue; all films by default.")] = None,
+) -> None:
+    """Do the thresholds of a site hold on these films? Scores, refusals, and with labels the promise."""
+    from carina.data.catalogue import MANIFEST, Catalogue
+    from carina.evaluation.site_check import site_check as check
+    from carina.terminal import bars, output
+
+    labelled = Path(films[0]) if len(films) == 1 and (Path(films[0]) / MANIFEST).exists() else None
+    with bars() as tell:
+        found = check(
+            bundle, Catalogue.open(labelled) if labelled else films, site=site, split=split, progress=tell
+        )
+    for line in (*found.lines(), "", *found.advice(bundle, labelled, split)):
+        output().print(line, markup=False)
+
+
+@app.command()
+def migrate(
+    old: Annotated[Path, typer.Argument(help="Calibrated bundle that is in use.")],
+    new: Annotated[Path, typer.Argument(help="Bundle that is to replace it.")],
+    catalogue: Annotated[Path, typer.Argument(help="Films of the site, new to the new model.")],
+    out: Annotated[Path, typer.Option(help="Bundle to write: the new model with points of its own.")],
+    site: Annotated[str, typer.Option(help="Whose operating points.")] = "default",
+    split: Annotated[str, typer.Option(help="Side of the catalogue: valid or test.")] = "valid",
+    top: Annotated[int, typer.Option(min=0, help="Films that change side to list.")] = 30,
+) -> None:
+    """Show a site's operating points anew for another model; nothing is carried over silently."""
+    from carina.evaluation.migrate import migrate as migrate_bundle
+    from carina.terminal import bars, notes, output, show, table
+
+    with bars() as tell:
+        done = migrate_bundle(old, new, catalogue, out=out, site=site, split=split, progress=tell)
+    show(output(), table(*done.table()))
+    for line in done.lines():
+        output().print(f"\n{line}", markup=False)
+    head, rows = done.changed()
+    if rows[:top]:
+        output().print()
+        show(output(), table(head, rows[:top]))
+    for reason in done.refused:
+        notes().print(f"\nrefused  {reason}", markup=False)
+    output().print(f"\nbundle      {done.bundle.root}", markup=False)

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 import carina
 from carina.data.catalogue import Catalogue
@@ -22,6 +23,7 @@ from carina.data.confounding.audit import verdict_on
 from carina.data.confounding.verdict import Verdict
 from carina.errors import ClaimError, MissingExtra
 from carina.evaluation.answers import cached
+from carina.evaluation.contamination import Contamination
 from carina.evaluation.rewrite import check_place, rewrite
 from carina.records import Progress
 from carina.scoring.bundle import Bundle
@@ -146,14 +148,32 @@ def calibrate(
     _check_request(bundle, out, site)
     films = catalogue.table(split)
     labels = truth(films, bundle, catalogue)
-    known = known_films(films, bundle, catalogue)
-    if known.known:
-        raise ClaimError(
-            f"{catalogue.root}: {known.known:,} of {counted(known.films, 'film')} ({split}) are not new to "
-            "this bundle: it was trained on them, their near copies or their patients, and would promise too "
-            "much; calibrate on films of other patients"
-        )
+    known = check_new(films, bundle, catalogue, split)
     predictions = ask(films, labels, Scorer(bundle), cached(catalogue, bundle.preparation), progress)
+    shown, refused = site_of(
+        bundle, catalogue, predictions,
+        targets=targets, confidence=confidence, per_class=per_class, split=split, coverage=coverage,
+        seed=seed,
+    )  # fmt: skip
+    section = {name: each.model_dump(mode="json") for name, each in {**sites(bundle), site: shown}.items()}
+    written = rewrite(bundle, out, {SECTION: section})
+    warnings = _warnings(shown, listed=known.same_film is not None)
+    return Calibration(written, site, shown, refused, warnings, verdict_on(catalogue))
+
+
+def site_of(
+    bundle: Bundle,
+    catalogue: Catalogue,
+    predictions: Predictions,
+    *,
+    targets: Sequence[float],
+    confidence: float,
+    per_class: bool,
+    split: str,
+    coverage: float = conformal.COVERAGE,
+    seed: int = 0,
+) -> tuple[Site, tuple[str, ...]]:
+    """What these films show of a site, and why not what they cannot; ``ClaimError`` where it is nothing."""
     found, refused = points(people(predictions), tuple(targets), confidence, per_class=per_class)
     shown = Site(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -169,10 +189,19 @@ def calibrate(
         sets=conformal.choose(predictions, coverage),
         watch=_watch(predictions),
     )
-    section = {name: each.model_dump(mode="json") for name, each in {**sites(bundle), site: shown}.items()}
-    written = rewrite(bundle, out, {SECTION: section})
-    warnings = _warnings(shown, listed=known.same_film is not None)
-    return Calibration(written, site, shown, refused, warnings, verdict_on(catalogue))
+    return shown, refused
+
+
+def check_new(films: pa.Table, bundle: Bundle, catalogue: Catalogue, split: str) -> Contamination:
+    """Raises ``ClaimError`` where films of ``split`` are not new to the bundle, as far as it can be told."""
+    known = known_films(films, bundle, catalogue)
+    if known.known:
+        raise ClaimError(
+            f"{catalogue.root}: {known.known:,} of {counted(known.films, 'film')} ({split}) are not new to "
+            "this bundle: it was trained on them, their near copies or their patients, and would promise too "
+            "much; calibrate on films of other patients"
+        )
+    return known
 
 
 def _check_request(bundle: Bundle, out: Path, site: str) -> None:

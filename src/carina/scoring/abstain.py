@@ -27,7 +27,7 @@ FALSE_REFUSALS = 0.02  # of true films, at most about so many are refused, all t
 SPENT_ON_LOOKS = 0.01  # of them, by the look of the picture; the rest is left for the distance
 
 _BLANK = 6.0  # standard deviation in gray levels
-_LEAST_LIKE = 0.1  # a film must be at least so likely a whole, upright frontal chest film
+_LEAST_LIKE = 0.2  # a film must be at least so likely a whole, upright frontal chest film
 _STRANGE, _LESS_LIKE = 3500.0, 0.3  # and so likely where it lies far from all chest films
 _STRANGEST = 7000.0
 _MIRRORED = 0.98
