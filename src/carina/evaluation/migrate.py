@@ -94,7 +94,8 @@ class Migration:
         spared = sum(not case.diseased and not case.flagged for case in self.cases)
         changes = (
             f"{counted(len(self.cases), 'film')} of {self.films:,} change side: {lost:,} diseased films are "
-            f"no longer flagged, {gained:,} newly are; {alarms:,} healthy films newly are, {spared:,} no longer."
+            f"no longer flagged, {gained:,} newly are; {alarms:,} healthy films newly are, {spared:,} no "
+            "longer."
         )
         not_carried = (
             "The old threshold was not carried over: the points written are those that these films show for "
