@@ -75,7 +75,7 @@ DISEASED = """
 
 REFUSED = (
     "By the gate of the Shenzhen bundle, at a stated share of false refusals of 2 %. Films of NIH are true "
-    "chest films, but of another hospital: what is refused there by distance is what the model was not taught with."
+    "chest films, but of another hospital: what is refused there by distance is new to the model."
 )
 ELSEWHERE = (
     "Another hospital, another population, other diseases: what was promised does not hold, and the tool "
