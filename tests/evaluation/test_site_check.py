@@ -83,9 +83,9 @@ def test_the_advice_says_what_the_labelled_films_can_show(home: Calibration, tmp
     found = site_check(home.bundle, elsewhere(tmp_path, dark=False), site="north")
     assert found.people == (80, 40)
     text, command = found.advice(Path("north"), Path("here"), "valid")
-    assert "80 diseased and 40 healthy people can show 95 %" in text
-    assert "label 149" in text
-    assert command.endswith("--target-sensitivity 0.95 --split valid --out NEW_BUNDLE")
+    assert "80 diseased and 40 healthy people can show, at 95 % confidence: 80 % with 9 missed" in text
+    assert "95 % with 0 missed. For 98 % label 149 diseased people. Advised: 90 %." in text
+    assert command.endswith("--target-sensitivity 0.9 --split valid --out NEW_BUNDLE")
 
 
 def test_without_labels_the_advice_says_how_many_to_label(home: Calibration, tmp_path: Path) -> None:

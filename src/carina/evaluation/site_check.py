@@ -139,22 +139,23 @@ class SiteCheck:
             )
             return [text]
         ill, well = self.people
-        carried = [each for each in TARGETS if allowed_misses(ill, each, confidence) is not None]
+        allowed = {each: allowed_misses(ill, each, confidence) for each in TARGETS}
+        carried = {each: misses for each, misses in allowed.items() if misses is not None}
         if not carried:
             text = (
                 f"{_people(ill)} cannot show a sensitivity of {exactly(TARGETS[0])} at {exactly(confidence)} "
                 f"confidence: label at least {_people(needed(TARGETS[0], confidence))}."
             )
             return [text]
-        best = carried[-1]
-        more = next((each for each in TARGETS if each > best), None)
-        further = f" For {exactly(more)} label {needed(more, confidence):,}." if more is not None else ""
-        spare = allowed_misses(ill, best, confidence)
+        advised = max((each for each, misses in carried.items() if misses), default=max(carried))
+        shown = ", ".join(f"{exactly(each)} with {misses} missed" for each, misses in carried.items())
+        further = next((each for each in TARGETS if each not in carried), None)
+        more = f" For {exactly(further)} label {_people(needed(further, confidence))}." if further else ""
         text = (
-            f"These {ill:,} diseased and {well:,} healthy people can show {exactly(best)} at "
-            f"{exactly(confidence)} confidence, by a threshold that misses at most {spare} of them.{further}"
+            f"These {ill:,} diseased and {well:,} healthy people can show, at {exactly(confidence)} "
+            f"confidence: {shown}.{more} Advised: {exactly(advised)}."
         )
-        command = f"carina calibrate {bundle} {catalogue} --site HERE --target-sensitivity {best:g}"
+        command = f"carina calibrate {bundle} {catalogue} --site HERE --target-sensitivity {advised:g}"
         return [text, f"{command} --split {split or 'SIDE'} --out NEW_BUNDLE"]
 
 
