@@ -14,6 +14,7 @@ from carina.data.catalogue import Catalogue
 from carina.errors import CacheError, DataError, RecipeError, RunError
 from carina.records import Progress
 from carina.scoring.bundle import Bundle
+from carina.scoring.distance import reference
 from carina.scoring.scorer import Scorer
 from carina.training.train import train
 from tests.training.small import Small
@@ -229,3 +230,20 @@ def test_killed_at_twenty_random_moments_it_ends_in_the_same_bits(
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert len((out / "history.jsonl").read_text().splitlines()) == 7
     assert {path.name for path in out.iterdir()} == {path.name for path in run.iterdir()}
+
+
+def test_the_bundle_knows_where_its_training_films_lie(run: Path) -> None:
+    bundle = Bundle.open(run / "bundle")
+    known = reference(bundle)
+    assert known is not None
+    assert known.films.shape[0] == bundle.manifest.data.images
+    assert np.allclose(np.linalg.norm(known.films, axis=1), 1, atol=1e-3)
+    assert list(known.held_out) == sorted(known.held_out)
+    own = known.distances(known.films[:5])
+    assert own.max() <= known.held_out[-1] + 0.5
+
+
+def test_the_card_stands_beside_the_model_for_people_and_machines(run: Path) -> None:
+    content = json.loads((run / "bundle" / "card.json").read_text())
+    assert content["data"]["training_films"] == Bundle.open(run / "bundle").manifest.data.images
+    assert [len(items) for items in content["checklists"].values()] == [44, 27]

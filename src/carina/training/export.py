@@ -123,6 +123,7 @@ def embeddings(content: bytes, films: NDArray[np.uint8]) -> NDArray[np.float32]:
     """What the exported file says of films (n, S, S): their embeddings, (n, D)."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    options.use_deterministic_compute = True  # a resumed run writes the same file
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     parts = [
         session.run(["embedding"], {"pixels": films[start : start + 32, None]})[0]
