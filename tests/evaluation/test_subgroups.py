@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from carina.evaluation.group_sections import abstained
+from carina.evaluation.group_sections import abstained, lines
 from carina.evaluation.group_sections import subgroups as section
 from carina.evaluation.predictions import Predictions
 from carina.evaluation.subgroups import NOT_STATED, age_band, called_diseased, subgroups
@@ -64,6 +64,7 @@ def test_the_page_says_who_is_failed_and_what_would_be_refused() -> None:
     table = section(subgroups(made, called_diseased(made))).blocks[0]
     assert table.kind == "table"
     assert table.rows[0][:2] == ("Sex: F", "3 of 4")
+    assert lines(made) == ("Would be refused                1 of 8 films (12.5 %), most of them as inverted",)
     text = abstained(made).blocks[0]
     assert text.kind == "paragraph"
     assert text.text.startswith("1 film of 8 (12.5 %) would be refused")

@@ -32,7 +32,7 @@ from carina.scoring.operating import Site, operating_point, sites
 from carina.scoring.scorer import Scorer
 
 try:
-    from carina.evaluation import claim_sections, headline, report, results
+    from carina.evaluation import claim_sections, group_sections, headline, report, results
     from carina.evaluation.belief import Belief, belief
     from carina.evaluation.metrics import Metrics, measure, top_losses
     from carina.evaluation.pictures import film_pictures, sample_rows
@@ -120,7 +120,11 @@ def evaluate(
         label = f"{split} of catalogue {catalogue.fingerprint[:12]}"
         rewrite(bundle, Path(card), {FIGURES: {**known_figures, label: results.for_card(content)}})
     _tell(progress, "report", 1)
-    said = (*headline.lines(metrics, believed), *claim_sections.lines(claimed))
+    said = (
+        *headline.lines(metrics, believed),
+        *claim_sections.lines(claimed),
+        *group_sections.lines(predictions),
+    )
     return Evaluation(folder, content, said, warnings)
 
 

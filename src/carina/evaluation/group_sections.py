@@ -68,6 +68,16 @@ def abstained(predictions: Predictions) -> Section:
     return Section("refused", title, tuple(blocks))
 
 
+def lines(predictions: Predictions) -> tuple[str, ...]:
+    """What a terminal shows: how many films would be refused, and most often why."""
+    if not predictions.abstained or not len(predictions.scored):
+        return ()
+    codes = Counter(code for code in predictions.abstained if code is not None)
+    films, share = len(predictions.scored), percent(codes.total() / len(predictions.scored))
+    why = f", most of them as {codes.most_common(1)[0][0]}" if codes else ""
+    return (f"{'Would be refused':<31} {codes.total():,} of {counted(films, 'film')} ({share}){why}",)
+
+
 def prediction_sets(sets: SetsHeld | None) -> Section:
     """How often the sets of a site hold the truth here."""
     title = "Sets of classes"
