@@ -105,6 +105,15 @@ def test_score_gives_a_row_to_every_film_and_refuses_the_broken_ones(road: Path,
         assert sorted(filter(None, table["refused"].to_pylist())) != []
 
 
+def test_scoring_a_folder_without_films_warns(road: Path, tmp_path: Path) -> None:
+    (tmp_path / "night").mkdir()
+    done = carina(
+        "score", tmp_path / "night", "--model", road / "run" / "bundle", "--out", tmp_path / "s.csv"
+    )
+    assert done.returncode == 0
+    assert f"warning: no film was found in {tmp_path / 'night'}" in done.stderr
+
+
 def test_the_list_has_the_most_suspicious_film_first(road: Path) -> None:
     films = road / "films" / "unseen" / "films"
     done = carina("score", films, "--model", road / "run" / "bundle")
@@ -122,7 +131,7 @@ def test_the_list_has_the_most_suspicious_film_first(road: Path) -> None:
         (("compile", "nowhere", "--out", "catalogue"), "nowhere: no such folder"),
         (("evaluate", "nobundle", "nowhere", "--out", "evaluation"), "no such folder"),
         (("demo", "--out", "precious"), "is no earlier demonstration"),
-        (("phantoms", "--out", "precious"), "is not empty"),
+        (("phantoms", "--out", "precious"), "phantoms need an empty folder"),
     ],
 )
 def test_an_error_is_one_line_and_exit_code_1(tmp_path: Path, words: tuple[str, ...], says: str) -> None:

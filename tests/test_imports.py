@@ -49,7 +49,24 @@ def test_evaluation_never_imports_torch() -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", ["", "compile", "train", "evaluate", "score", "demo", "phantoms", "audit", "sources", "triage"]
+    "verb",
+    [
+        "",
+        "compile",
+        "train",
+        "evaluate",
+        "score",
+        "demo",
+        "phantoms",
+        "audit",
+        "sources",
+        "fetch",
+        "review",
+        "labels",
+        "triage",
+        "site-check",
+        "migrate",
+    ],
 )
 def test_help_imports_no_room(verb: str) -> None:
     loaded = modules_after(

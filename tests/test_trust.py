@@ -1,4 +1,4 @@
-"""The verbs audit and sources, as a user types them."""
+"""The verb audit, as a user types it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,6 @@ from typer.testing import CliRunner
 
 from carina.cli import app
 from tests.evaluation.worlds import write_catalogue, write_films
-
-
-def test_sources_lists_the_sets_and_says_all_of_one() -> None:
-    listed = CliRunner().invoke(app, ["sources"])
-    assert listed.exit_code == 0
-    assert "tbx11k" in listed.output
-    one = CliRunner().invoke(app, ["sources", "shenzhen"])
-    assert "Philips DR Digital Diagnost" in one.output
 
 
 def test_audit_prints_the_table_and_the_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

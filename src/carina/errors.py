@@ -8,13 +8,16 @@
     │   ├── ImageTooLarge         more pixels (or inflated bytes) than are read
     │   ├── MultiFrame            several frames: a cine or a volume, not a film
     │   ├── NoPixels              a DICOM file without pixel data
+    │   ├── NotAFilm              a picture that Carina drew over a film
     │   └── UnsupportedImage      a valid file of a kind that is not read (codec, bit depth, kind of object)
     ├── DataError             folders, labels, catalogue
     │   ├── SourceError           a folder is not what it was said to be
     │   ├── LabelError            a label map is wrong or does not cover the labels found
     │   ├── SplitError            the data cannot carry the split asked for
     │   ├── CatalogueError        a catalogue is missing, incomplete or damaged
-    │   └── CacheError            a prepared film cannot be had
+    │   ├── CacheError            a prepared film cannot be had
+    │   ├── DecisionError         a file does not hold a person's decisions
+    │   └── FetchError            a public set cannot be had whole, or must be asked for
     ├── RecipeError           a recipe key is unknown, wrong or contradicts another
     ├── WeightsError          weights do not fit the network they were meant for
     ├── RunError              a run folder cannot be started, resumed or finished
@@ -98,6 +101,12 @@ class NoPixels(ImageError):
     code = "no_pixels"
 
 
+class NotAFilm(ImageError):
+    """A picture that Carina drew over a film, such as a heat map."""
+
+    code = "not_a_film"
+
+
 class UnsupportedImage(ImageError):
     """A valid file of a kind that is not read."""
 
@@ -126,6 +135,14 @@ class CatalogueError(DataError):
 
 class CacheError(DataError):
     """A prepared film cannot be had."""
+
+
+class DecisionError(DataError):
+    """A file does not hold a person's decisions."""
+
+
+class FetchError(DataError):
+    """A public set cannot be had whole, or must be asked for."""
 
 
 class RecipeError(CarinaError):

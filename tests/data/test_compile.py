@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -25,7 +27,7 @@ from carina.data.catalogue import Catalogue
 from carina.data.compile import compile as compile_
 from carina.data.reading import ask_all, look_at_all
 from carina.data.report import CompileReport
-from carina.errors import CatalogueError, LabelError, SourceError, SplitError, UnreadableImage
+from carina.errors import CarinaError, CatalogueError, LabelError, SourceError, SplitError, UnreadableImage
 from carina.records import Progress
 
 
@@ -68,7 +70,7 @@ def clinic(root: Path, *, per_class: int = 6, start: int = 0) -> Path:
     return root
 
 
-def run(sources: dict[str, Path] | list[Path], out: Path, **options: object) -> CompileReport:
+def run(sources: Any, out: Path | str, **options: object) -> CompileReport:
     return compile_(sources, out, workers=0, **options)  # type: ignore[arg-type]
 
 
@@ -255,6 +257,61 @@ def test_a_folder_that_joins_two_sets_is_two_sources(tmp_path: Path) -> None:
     }
 
 
+def test_strings_and_a_single_folder_will_do(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text('[clinic]\nTB = "Tuberculosis"\n')
+    sources = str(clinic(tmp_path / "clinic"))
+    report = run(sources, str(tmp_path / "cat"), labels=str(tmp_path / "own.toml"), healthy="Normal")
+    assert (set(report.classes), report.healthy) == ({"Normal", "Tuberculosis"}, ("Normal",))
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ({"split": "patients"}, "split is 'patients'; give one of patient, image"),
+        ({"views": "sideways"}, "views is 'sideways'; give one of frontal, all"),
+        ({"conflicts": "drop"}, "conflicts is 'drop'; give one of leave_out, keep"),
+        ({"valid": 0.7, "test": 0.7}, "shares of all films"),
+        ({"healthy": ["Nope"]}, "healthy class 'Nope': no film is of this class; there are TB, Normal"),
+        ({"out": "letter.txt/x"}, "letter.txt: is a file; name a folder with --out"),
+        ({"out": "/proc/cat"}, "/proc/cat: cannot be made"),
+        ({"labels": "nowhere.toml"}, "cannot be read as a label map"),
+    ],
+)
+def test_what_cannot_be_is_said_before_any_film_is_read(
+    tmp_path: Path, option: dict[str, Any], says: str
+) -> None:
+    (tmp_path / "letter.txt").touch()
+    clinic(tmp_path / "clinic")
+    steps: list[str] = []
+    options = {"out": tmp_path / "cat"} | option
+    options["out"] = tmp_path / options["out"]
+    with pytest.raises(CarinaError, match=re.escape(says)):
+        run({"clinic": tmp_path / "clinic"}, **options, progress=lambda step: steps.append(step.stage))
+    assert "films" not in steps
+    assert not (tmp_path / "cat").exists()
+
+
+def test_too_few_patients_are_said_before_any_film_is_read(tmp_path: Path) -> None:
+    clinic(tmp_path / "clinic")
+    for number in range(9):
+        save(tmp_path / "clinic" / "Cyst" / f"p900_{number}.png", 900 + number)
+    steps: list[str] = []
+    with pytest.raises(SplitError, match=r"class 'Cyst' \(1\)"):
+        run({"c": tmp_path / "clinic"}, tmp_path / "cat", progress=lambda step: steps.append(step.stage))
+    assert "films" not in steps
+
+
+def test_many_conflicts_and_crowded_groups_are_warned_of(tmp_path: Path) -> None:
+    clinic(tmp_path / "a")
+    for patient in range(700, 708):
+        save(tmp_path / "a" / "TB" / f"p{patient}_1.jpg", 7, quality=60 + patient % 50)
+    save(tmp_path / "b" / "Normal" / "x.jpg", 0, quality=70)
+    said = run({"a": tmp_path / "a", "b": tmp_path / "b"}, tmp_path / "cat").warnings
+    assert any(text.startswith("2 of 21 films (10%) are left out although their copies") for text in said)
+    crowded = next(text for text in said if "patients: 1; the largest" in text)
+    assert "joins 9" in crowded or "joins 8" in crowded
+
+
 def test_healthy_classes_can_be_named(tmp_path: Path) -> None:
     clinic(tmp_path / "clinic")
     (tmp_path / "clinic" / "Normal").rename(tmp_path / "clinic" / "Unremarkable")
@@ -298,11 +355,25 @@ def test_an_out_folder_with_other_files_is_refused_before_any_film_is_read(tmp_p
 
 
 def test_when_no_film_is_left_the_error_says_why(tmp_path: Path) -> None:
-    path = tmp_path / "clinic" / "TB" / "1.png"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"")
-    with pytest.raises(SourceError, match=r"no film is left; 1 were left out like 1\.png"):
+    (tmp_path / "clinic" / "TB").mkdir(parents=True)
+    for number in range(3):
+        (tmp_path / "clinic" / "TB" / f"{number}.png").write_bytes(b"")
+    with pytest.raises(SourceError, match=r"no film is left; 3 were left out like \d\.png \(.*empty"):
         run({"clinic": tmp_path / "clinic"}, tmp_path / "cat")
+
+
+def test_a_list_that_names_missing_files_is_told_however_many_others_there_are(tmp_path: Path) -> None:
+    for number in range(8):
+        save(tmp_path / "ward" / f"IM{number}.png", number)
+    table = tmp_path / "ward" / "films.csv"
+    table.write_text("path,label\nimages/0.png,TB\nimages/1.png,TB\n")
+    says = r"none of the 2 files that films\.csv lists is there \(the first: images/0\.png\)"
+    with pytest.raises(SourceError, match=says):
+        run({"ward": tmp_path / "ward"}, tmp_path / "cat")
+    table.write_text("path,label\nimages/0.png,TB\nIM1.png,odd\n")
+    (tmp_path / "own.toml").write_text('[ward]\nodd = ""\n')
+    with pytest.raises(SourceError, match=r"1 were left out like 0\.png \(.*not there\), 7 like IM"):
+        run({"ward": tmp_path / "ward"}, tmp_path / "cat", labels=tmp_path / "own.toml")
 
 
 def test_progress_reaches_its_end_in_every_stage(tmp_path: Path) -> None:
@@ -436,3 +507,16 @@ def test_relatives_are_warned_of_with_the_copies_that_join_them(tmp_path: Path) 
         "was not found may stand on two sides"
     )
     assert said in report.warnings
+
+
+def test_the_facts_of_each_set_stand_in_the_manifest(tmp_path: Path) -> None:
+    for number in range(12):
+        save(tmp_path / "tb" / "CXR_png" / f"CHNCXR_{number:04}_{number % 2}.png", number)
+        save(tmp_path / "tb" / "CXR_png" / f"MCUCXR_{number:04}_{number % 2}.png", 100 + number)
+    run({"both": tmp_path / "tb"}, tmp_path / "cat")
+    manifest = json.loads((tmp_path / "cat" / "catalogue.json").read_text())
+    known = {each["name"]: each for each in manifest["sources"]}
+    assert known["both"]["made_of"] == ["shenzhen", "montgomery"]
+    assert known["shenzhen"]["scanner"] == "Philips DR Digital Diagnost"
+    assert "Jaeger" in known["montgomery"]["citation"]
+    assert set(manifest["counts"]) <= set(known)

@@ -19,9 +19,10 @@ from carina.data.confounding.association import (
 from carina.data.confounding.audit import Audit, full_audit, quick_audit, stored_verdict, write_audit
 from carina.data.confounding.baselines import DISEASE, Baseline
 from carina.data.confounding.headers import headers
-from carina.data.confounding.lookaway import blacked_out, border_mask, outside_mask, reduced
+from carina.data.confounding.lookaway import blacked_out, border_mask, reduced
 from carina.data.confounding.marks import burnt_in_marks
 from carina.data.confounding.verdict import Grade, Verdict
+from carina.images.lettering import outside_ellipse
 from tests.data import shortcuts
 from tests.data.shortcuts import SOURCES, World, frame, gamma, letters
 
@@ -280,7 +281,7 @@ def test_a_faultless_area_on_few_films_is_not_certain() -> None:
 
 def test_masks_leave_what_they_promise() -> None:
     assert border_mask(64).mean() == pytest.approx(1 - 0.75**2)
-    assert outside_mask(64).mean() == pytest.approx(1 - np.pi * 0.46**2, abs=0.01)
+    assert outside_ellipse(64).mean() == pytest.approx(1 - np.pi * 0.46**2, abs=0.01)
     films = np.zeros((12, 64, 64), np.uint8)
     films[:, 32, 32] = np.arange(12)  # in the lungs: nobody outside may notice
     assert np.ptp(blacked_out(reduced(films, 64))) == 0

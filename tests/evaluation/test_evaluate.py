@@ -153,19 +153,34 @@ def test_when_no_film_can_be_scored_there_is_no_report(tmp_path: Path, films: li
         path.write_bytes(b"")
     with pytest.raises(DataError, match="none of the 12 films could be scored"):
         evaluate(bundle, catalogue, out=tmp_path / "out")
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "there").mkdir()
+    with pytest.raises(DataError):
+        evaluate(bundle, catalogue, out=tmp_path / "there")
+    assert (tmp_path / "there").is_dir()  # made by somebody else, so it stays
 
 
 def test_results_never_go_into_the_bundle(tmp_path: Path, films: list[Path]) -> None:
     catalogue = write_catalogue(tmp_path / "catalogue", films)
     bundle = tiny_bundle(tmp_path / "bundle", CLASSES, 64)
-    with pytest.raises(OutputError, match="lies in the bundle"):
-        evaluate(bundle, catalogue, out=bundle / "evaluation")
+    other = tiny_bundle(tmp_path / "run" / "bundle", CLASSES, 64)
+    for place in (bundle / "evaluation", bundle, other / "deep" / "er"):
+        with pytest.raises(OutputError, match="lies in the bundle"):
+            evaluate(bundle, catalogue, out=place)
+    assert Bundle.open(bundle).manifest == Bundle.open(other).manifest
+
+
+def test_results_never_go_among_the_files_of_the_catalogue(tmp_path: Path, films: list[Path]) -> None:
+    catalogue = write_catalogue(tmp_path / "catalogue", films)
+    bundle = tiny_bundle(tmp_path / "bundle", CLASSES, 64)
+    with pytest.raises(OutputError, match="is the catalogue; name another folder with --out"):
+        evaluate(bundle, catalogue, out=tmp_path / "catalogue")
+    assert not (tmp_path / "catalogue" / "report.html").exists()
 
 
 def test_a_file_in_the_way_is_an_output_error(tmp_path: Path, films: list[Path]) -> None:
     (tmp_path / "out").write_text("in the way")
-    with pytest.raises(OutputError, match="cannot be made"):
+    with pytest.raises(OutputError, match="out: is a file; name a folder with --out"):
         evaluated(tmp_path, films)
 
 

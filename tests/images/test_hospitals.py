@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import subprocess
+import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 from PIL import Image, UnidentifiedImageError
 
 from carina.errors import OutputError
-from carina.images.phantom import HOSPITALS, phantom, write_hospitals, write_unseen
+from carina.images.phantom import HOSPITALS, phantom, write_hospitals, write_phantoms, write_unseen
 from carina.records import Progress
 from carina.taxonomy import SIX_CLASSES
 
@@ -143,6 +145,39 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"need an empty folder.*name another"):
         write_hospitals(tmp_path, per_class=1)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from carina.images.phantom import write_phantoms
+def stop(step):
+    if step.done == 5: os._exit(9)
+write_phantoms(Path(sys.argv[1]), per_class=2, unseen=0, size=32, progress=stop)
+"""
+
+
+def test_stopped_half_way_the_same_command_starts_again(tmp_path: Path) -> None:
+    assert subprocess.run([sys.executable, "-c", KILLED, tmp_path / "films"], check=False).returncode == 9
+    (half,) = tmp_path.iterdir()
+    assert half.name.startswith(".films.")
+    made = write_phantoms(tmp_path / "films", per_class=2, unseen=6, size=32)
+    assert [path.name for path in tmp_path.iterdir()] == ["films"]
+    assert {path.name for path in made.values()} == {"hospital_a", "hospital_b", "hospital_c", "films"}
+    assert sum(len(films) for films in labels(tmp_path / "films").values()) == 12
+
+
+def test_an_empty_folder_may_be_there_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("films").mkdir()
+    assert write_phantoms(Path("films"), per_class=1, unseen=0, size=32)["hospital_a"].is_dir()
+
+
+@pytest.mark.parametrize(("out", "fault"), [("mine.txt", "something is there"), ("mine.txt/x", "is a file")])
+def test_a_file_in_the_way_is_said(tmp_path: Path, out: str, fault: str) -> None:
+    (tmp_path / "mine.txt").write_text("keep")
+    with pytest.raises(OutputError, match=fault):
+        write_phantoms(tmp_path / out, per_class=1, size=32)
 
 
 @pytest.mark.parametrize(

@@ -127,14 +127,54 @@ def test_a_cut_jpeg_is_refused_by_scaled_decoding(tail: bytes) -> None:
             load(content[: start + (len(content) - start - 3) * tenth // 10] + tail, Preparation(32))
 
 
-def test_a_preparation_survives_json() -> None:
-    preparation = Preparation(128, "stretch")
+def test_a_share_of_each_side_is_cut_off() -> None:
+    pixels = np.full((200, 100), 180, np.uint8)
+    pixels[20:180, 10:90] = 90
+    square = prepare(pixels, Preparation(64, "stretch", crop=0.1))
+    assert (square == 90).all()
+    assert (prepare(pixels, Preparation(64, "letterbox", crop=0.1))[:, 16:48] == 90).all()
+    assert (prepare(pixels, Preparation(64, "center_crop", crop=0.1)) == 90).all()
+
+
+@pytest.mark.parametrize("size", [32, 224])
+def test_scaled_decoding_leaves_pixels_enough_for_what_is_cut_off(size: int) -> None:
+    content = films.encode(films.chest(1000, 1203), "JPEG", quality=90)
+    asked = Preparation(size, "center_crop", crop=0.2)
+    fast, _ = load(content, asked)
+    assert np.abs(fast.astype(int) - prepare(read(content).pixels, asked)).mean() < 1
+
+
+@pytest.mark.parametrize(
+    "preparation",
+    [Preparation(128, "stretch"), Preparation(64, trim=True, crop=0.07, mask_letters=True, tone="clahe")],
+)
+def test_a_preparation_survives_json(preparation: Preparation) -> None:
     assert Preparation.from_dict(preparation.to_dict()) == preparation
+
+
+def test_what_earlier_versions_wrote_is_the_same_preparation_with_the_same_pixels() -> None:
+    """Bundles and pixel caches from before the further steps existed stay good."""
+    assert Preparation.from_dict({"size": 224, "fit": "letterbox"}) == Preparation()
+    assert Preparation().to_dict() == {"size": 224, "fit": "letterbox"}
+    assert Preparation().fingerprint() == "82fedf5eb551d92e"
+    assert Preparation(64, "stretch").fingerprint() == "ec672792b6ffc40b"
+
+
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("shape", [(300, 200), (31, 40)])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_all_steps_together_give_a_square(fit: str, shape: tuple[int, int], bits: int) -> None:
+    every = Preparation(48, fit, trim=True, crop=0.1, mask_letters=True, tone="clahe")  # type: ignore[arg-type]
+    square = prepare(films.chest(*shape, bits=bits), every)
+    assert (square.shape, square.dtype) == ((48, 48), np.uint8)
+    assert np.ptp(square) > 60
 
 
 def test_the_fingerprint_tells_preparations_apart() -> None:
     several = {Preparation(size, fit).fingerprint() for size in (64, 224) for fit in FITS}  # type: ignore[arg-type]
-    assert len(several) == 6
+    steps = ({"trim": True}, {"crop": 0.07}, {"mask_letters": True}, {"tone": "equalised"}, {"tone": "clahe"})
+    several |= {Preparation(64, **step).fingerprint() for step in steps}  # type: ignore[arg-type]
+    assert len(several) == 11
     assert all(len(fingerprint) == 16 for fingerprint in several)
     assert Preparation().fingerprint() == Preparation(224, "letterbox").fingerprint()
 
@@ -142,9 +182,13 @@ def test_the_fingerprint_tells_preparations_apart() -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"size": 224, "colour": True}, "unknown key 'colour'; this version knows size, fit"),
+        ({"size": 224, "colour": True}, "unknown key 'colour'; this version knows size, fit, trim"),
         ({"size": 0}, "size is 0; give a whole number from 8 to 4096"),
         ({"fit": "crop"}, "fit is 'crop'; give one of stretch, letterbox, center_crop"),
+        ({"crop": 0.3}, "crop is 0.3; give a share of each side from 0 to 0.25"),
+        ({"crop": True}, "crop is True; give a share"),
+        ({"trim": "yes"}, "trim is 'yes'; give true or false"),
+        ({"tone": "flat"}, "tone is 'flat'; give one of plain, equalised, clahe"),
     ],
 )
 def test_a_wrong_preparation_names_the_key(values: dict[str, object], words: str) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 from PIL import Image
 
 from carina.errors import OutputError
-from carina.records import Prediction
+from carina.records import Prediction, Refusal
 from carina.scoring.heatmap import file_name, heat_map, overlay, png, save
+from carina.scoring.run import score_films
 from carina.scoring.scorer import Scorer
 
 FILM = np.full((64, 64), 120, np.uint8)
@@ -67,6 +69,27 @@ def test_heat_maps_are_saved_one_for_each_film(scorer: Scorer, films: Path, tmp_
     saved = {save(answer, tmp_path / "heat" / "maps") for answer in answers}
     assert saved == set((tmp_path / "heat" / "maps").iterdir())
     assert len(saved) == 20
+
+
+def test_a_heat_map_is_refused_as_a_film_wherever_it_lies(
+    scorer: Scorer, films: Path, tmp_path: Path
+) -> None:
+    (answer,) = scorer.score(films / "film_00.png")
+    assert isinstance(answer, Prediction)
+    (refusal,) = scorer.score(save(answer, tmp_path))
+    assert isinstance(refusal, Refusal)
+    assert refusal.reason.startswith("not_a_film: Carina drew this picture over a film; score the film")
+
+
+def test_scoring_a_folder_again_with_its_heat_maps_in_it_changes_nothing(
+    bundle: Path, films: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(films, tmp_path / "films")
+    for _ in range(2):
+        maps, out = tmp_path / "films" / "maps", tmp_path / "films" / "scores.parquet"
+        summary = score_films([tmp_path / "films"], bundle, out=out, heatmaps=maps, check=False)
+        assert (summary.scored, summary.refused) == (20, 0)
+        assert len(list(maps.iterdir())) == 20
 
 
 def test_a_folder_that_cannot_be_made_is_an_output_error(scorer: Scorer, films: Path, tmp_path: Path) -> None:

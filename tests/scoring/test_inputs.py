@@ -64,6 +64,20 @@ def test_what_nobody_means_as_a_film_is_skipped_and_counted(tmp_path: Path) -> N
     assert skipped.total == 7
 
 
+def test_the_folder_of_the_heat_maps_is_left_out_wherever_it_lies(tmp_path: Path) -> None:
+    for name in ("a.png", "maps/a.1.png", "ward/maps/b.png"):
+        touch(tmp_path / name)
+    skipped = Skipped()
+    found = [
+        item.name
+        for item in films([tmp_path], skipped, without=tmp_path / "ward" / ".." / "maps")
+        if isinstance(item, Input)
+    ]
+    assert found == [str(tmp_path / name) for name in ("a.png", "ward/maps/b.png")]
+    assert skipped.kinds == {"heat maps": 1}
+    assert len(list(films([tmp_path / "maps"], without=tmp_path / "maps"))) == 1  # named itself
+
+
 def test_a_file_that_is_named_itself_is_always_tried(tmp_path: Path) -> None:
     note = touch(tmp_path / "film.txt")
     assert names(note) == [str(note)]

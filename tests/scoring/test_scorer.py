@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -14,8 +15,10 @@ import pytest
 from onnx import helper, numpy_helper
 from PIL import Image
 
-from carina.errors import BundleError, SourceError
+from carina.errors import BundleError, OutputError, SourceError
 from carina.records import Prediction, Refusal
+from carina.scoring.bundle import Bundle
+from carina.scoring.run import score_films
 from carina.scoring.scorer import Scorer, softmax
 from tests.bundles import CLASSES, tiny_bundle, tiny_model
 
@@ -164,6 +167,41 @@ def test_films_in_an_archive_get_the_same_scores_as_on_disk(
 def test_a_mistyped_path_is_an_error_before_anything_is_scored(scorer: Scorer, films: Path) -> None:
     with pytest.raises(SourceError, match="no such file"):
         scorer.score([films, "nowhere"])
+
+
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        ({"out": "d.csv"}, "d.csv: is a folder; name a file with --out"),
+        ({"out": "note.txt/s.csv"}, "writing stopped before the first film"),
+        ({"heatmaps": "note.txt"}, "note.txt: is a file; name a folder with --heatmaps"),
+        ({"heatmaps": "note.txt/maps"}, "note.txt: is a file; name a folder with --heatmaps"),
+        ({"heatmaps": "/proc/maps"}, "/proc/maps: cannot be made"),
+        ({"heatmaps": "a1/maps"}, "lies in the bundle"),
+        ({"out": "a1/scores.csv"}, "lies in the bundle"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_said_before_the_first_film(
+    films: Path, tmp_path: Path, place: dict[str, str], says: str
+) -> None:
+    bundle = tiny_bundle(tmp_path / "a1")
+    (tmp_path / "d.csv").mkdir()
+    (tmp_path / "note.txt").touch()
+    scored: list[object] = []
+    with pytest.raises(OutputError, match=re.escape(says)):
+        score_films(
+            films, bundle, progress=scored.append, **{key: tmp_path / name for key, name in place.items()}
+        )
+    assert not scored
+    Bundle.open(bundle)
+
+
+def test_a_mistyped_path_leaves_no_folder_for_heat_maps_behind(
+    bundle: Path, films: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(SourceError):
+        score_films([films / "nowhere.png"], bundle, heatmaps=tmp_path / "deep" / "maps")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_numbers_that_are_not_finite_are_a_refusal_and_never_a_score(tmp_path: Path, films: Path) -> None:

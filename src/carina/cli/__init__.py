@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from carina import __version__
-from carina.cli import claims, decisions, trust
+from carina.cli import claims, decisions, review, sets, study, trust
 from carina.errors import CarinaError, MissingExtra
 
 NOTICE = "Research use. Not a medical device. Every film must be read by a qualified person."
@@ -31,6 +31,9 @@ app = typer.Typer(
 app.add_typer(claims.app)
 app.add_typer(trust.app)
 app.add_typer(decisions.app)
+app.add_typer(sets.app)
+app.add_typer(review.app)
+app.add_typer(study.app)
 
 
 def main() -> None:
@@ -73,15 +76,13 @@ def phantoms(
     unseen: Annotated[int, typer.Option(min=0, help="Films of a fourth hospital, for scoring.")] = 24,
 ) -> None:
     """Make synthetic films of three hospitals, in three layouts, with known disease."""
-    from carina.images.phantom import write_hospitals, write_unseen
+    from carina.images.phantom import write_phantoms
     from carina.terminal import bars, output
 
-    if out.exists() and any(out.iterdir()):
-        raise CarinaError(f"{out}: is not empty; name a new folder for the phantoms")
     with bars() as tell:
-        folders = write_hospitals(out, per_class=per_class, seed=seed, confounded=confounded, progress=tell)
-        if unseen:
-            folders["unseen"] = write_unseen(out / "unseen", count=unseen, seed=seed + 1)
+        folders = write_phantoms(
+            out, per_class=per_class, seed=seed, confounded=confounded, unseen=unseen, progress=tell
+        )
     for name, folder in folders.items():
         output().print(f"{name:<12} {folder}", markup=False)
 
@@ -109,6 +110,9 @@ def compile_(
     healthy: Annotated[
         list[str] | None, typer.Option(help="A class that means nothing was found; may be repeated.")
     ] = None,
+    decisions: Annotated[
+        Path | None, typer.Option(help="What a person decided about copies; see `carina review`.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that read films.")] = None,
 ) -> None:
     """Join many folders into one catalogue: copies grouped, patients never on two sides."""
@@ -123,7 +127,7 @@ def compile_(
             views=_one_of("--views", views, ("frontal", "all")),
             min_age=min_age,
             conflicts=_one_of("--conflicts", conflicts, ("leave_out", "keep")),
-            healthy=healthy, workers=workers, progress=tell,
+            healthy=healthy, decisions=decisions, workers=workers, progress=tell,
         )  # fmt: skip
     columns, rows = report.table()
     show(output(), table(columns, rows))
@@ -268,6 +272,8 @@ def score(
                 f"… and {summary.scored - len(summary.top)} more; see {out or '--top'}", markup=False
             )
     skipped = f"; {summary.skipped} files are no films and were not tried" if summary.skipped else ""
+    if not summary.scored + summary.refused:
+        notes().print(f"warning: no film was found in {', '.join(map(printable, paths))}", markup=False)
     notes().print(
         f"{summary.scored} scored, {summary.refused} refused (they need a reader){skipped}", markup=False
     )

@@ -48,11 +48,11 @@ def triage(
     from carina.scoring.policy import policy, read_rules
     from carina.scoring.triage import score_text
     from carina.scoring.triage_run import triage_films
-    from carina.scoring.worklist_files import check_ending, write_worklist
+    from carina.scoring.worklist_files import check_place, write_worklist
     from carina.terminal import bars, notes, output, printable, show, table
 
     for path in out or ():
-        check_ending(path)
+        check_place(path)
     bundle = Bundle.open(model)
     chosen = policy(
         bundle, site=site, target=target_sensitivity, rules=read_rules(rules), clear=suggest_clear,

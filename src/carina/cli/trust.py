@@ -1,4 +1,4 @@
-"""The verbs of what the data is worth: audit, sources.
+"""The verbs of what the data is worth: audit.
 
 They stand at the top level beside those of the road (``carina audit``, not ``carina trust audit``).
 """
@@ -34,34 +34,3 @@ def audit(
     for line in result.lines():
         output().print(line, markup=False)
     output().print(f"\naudit       {out / 'audit.html'}", markup=False)
-
-
-@app.command()
-def sources(
-    name: Annotated[str | None, typer.Argument(help="One of the sets, for all that is known of it.")] = None,
-) -> None:
-    """List the public sets that are known: licence, terms, and which are made of each other."""
-    from carina.data.sources.family import PUBLIC_SETS, public_set
-    from carina.terminal import output, show, table
-
-    if name is None:
-        rows = [
-            (each.name, "yes" if each.readable else "", ", ".join(each.made_of), each.licence, each.terms)
-            for each in PUBLIC_SETS.values()
-        ]
-        show(output(), table(("set", "reader", "made of", "licence", "how to get it"), rows))
-        return
-    known = public_set(name)
-    ages = f"{known.ages[0]:g} to {known.ages[1]:g} years" if known.ages else "not stated for the whole set"
-    facts = (
-        ("title", known.title),
-        ("licence", known.licence),
-        ("how to get it", known.terms),
-        ("cite", known.citation),
-        ("ages", ages),
-        ("scanner", known.scanner or "not stated"),
-        ("made of films of", ", ".join(known.made_of) or "no other set"),
-        ("read by Carina", "yes" if known.readable else "no; as a folder for each class, or a table"),
-    )
-    for label, text in facts:
-        output().print(f"{label:<17} {text}", markup=False)

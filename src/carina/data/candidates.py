@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carina.data.descriptors import SIDE, Descriptors
-from carina.data.registration import Array, along, detail, gradient, warped
+from carina.data.registration import Array, along, detail, gradient, half, warped
 
 _CELLS, _DIRECTIONS, _HALF = 8, 8, SIDE // 2
 _FILMS, _ROUNDS, _DIMENSIONS = 1000, 6, 64  # the projection: films it is learned from, versions of each
@@ -126,8 +126,7 @@ def _version(pictures: Descriptors, draw: np.random.Generator) -> Array:
 def _histograms(pictures: Descriptors | Array) -> Array:
     """Histograms of gradient directions, (N, 512): unit vectors of square roots."""
     count = len(pictures)
-    half = pictures.reshape(count, _HALF, 2, _HALF, 2).mean(axis=(2, 4), dtype=np.float32)
-    gx, gy = gradient(detail(half, 0.7, 4.0))
+    gx, gy = gradient(detail(half(pictures), 0.7, 4.0))
     strength, direction = np.hypot(gx, gy), np.arctan2(gy, gx) * np.float32(_DIRECTIONS / (2 * np.pi))
     cells = []
     for bin_ in range(_DIRECTIONS):

@@ -36,12 +36,14 @@ from carina.errors import CatalogueError
 FORMAT = 1
 KIND = "carina catalogue"
 TABLE, MANIFEST, AUDIT = "catalogue.parquet", "catalogue.json", "audit.json"
+DECISIONS, REVIEW = "decisions.json", "review.html"  # a person's; they outlive a compile
 LISTS = {
     "dropped.csv": ("path", "source", "label", "code", "reason"),
     "conflicts.csv": ("group", "path", "class", "label", "source", "patient", "sha256"),
     "groups.csv": ("group", "path", "kept", "class", "source", "patient", "sha256"),
+    "pairs.csv": ("first", "second", "score", "kind"),  # by sha256
 }
-_KNOWN = frozenset({TABLE, MANIFEST, AUDIT, "pixels", *LISTS})
+_KNOWN = frozenset({TABLE, MANIFEST, AUDIT, DECISIONS, REVIEW, "pixels", *LISTS})
 
 SCHEMA = pa.schema(
     [
@@ -185,6 +187,21 @@ def write(
     manifest, so that nobody opens a mixture. ``pixels/`` is kept: it is keyed by content.
     """
     check_may_write(out)
+    try:
+        _write(out, films, manifest, lists)
+    except OSError as error:
+        raise CatalogueError(
+            f"{out}: cannot be written ({error.strerror}); make room or choose another --out"
+        ) from error
+    return Catalogue.open(out)
+
+
+def _write(
+    out: Path,
+    films: Sequence[Mapping[str, Any]],
+    manifest: Mapping[str, Any],
+    lists: Mapping[str, Iterable[Sequence[object]]],
+) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
     try:
@@ -204,7 +221,6 @@ def write(
         _flush(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return Catalogue.open(out)
 
 
 def _write_list(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -9,6 +9,7 @@ leaves out stands in ``dropped.csv`` with its reason.
 from __future__ import annotations
 
 import datetime
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,22 +22,29 @@ from carina.data import catalogue
 from carina.data.admission import Admission
 from carina.data.confounding.audit import quick_audit, write_audit
 from carina.data.copies import Copies, Film, merge
+from carina.data.decisions import Decisions
 from carina.data.labels import LabelMap
 from carina.data.listing import Dropped, Folder, Listed, Sources, Tell, list_films, name_folders
 from carina.data.reading import Look, look_at_all
 from carina.data.report import CompileReport
-from carina.data.sources.family import kinship
-from carina.data.splits import SIDES, SplitRow, assign
-from carina.errors import LabelError, SourceError
+from carina.data.sources.family import PUBLIC_SETS, kinship
+from carina.data.sources.public import PublicSet
+from carina.data.splits import SIDES, SplitRow, assign, check_enough, shares_of
+from carina.errors import DataError, LabelError, SourceError
+from carina.folders import check_can_write
 from carina.records import Progress
 from carina.taxonomy import healthy_among, ordered
+
+_MUCH = 0.03  # share of films with conflicting labels that is worth a warning
+_MANY = 5  # patients of one source in a group of copies: more than a person's two numbers explain
+_REASONS = 3  # that an error lists
 
 
 def compile(  # noqa: A001
     sources: Sources,
-    out: Path,
+    out: str | os.PathLike[str],
     *,
-    labels: Path | None = None,
+    labels: str | os.PathLike[str] | None = None,
     valid: float = 0.15,
     test: float = 0.15,
     seed: int = 0,
@@ -44,36 +52,58 @@ def compile(  # noqa: A001
     views: Literal["frontal", "all"] = "frontal",
     min_age: float | None = None,
     conflicts: Literal["leave_out", "keep"] = "leave_out",
-    healthy: Sequence[str] | None = None,
+    healthy: str | Sequence[str] | None = None,
+    decisions: Path | None = None,
     workers: int | None = None,
     progress: Tell = None,
 ) -> CompileReport:
     """Compile ``sources`` into a catalogue in the folder ``out``; an older catalogue there is replaced.
 
-    ``sources`` are folders, (name, folder) pairs, or a mapping of names to folders.
+    ``sources`` are folders, (name, folder) pairs, or a mapping of names to folders; one folder may stand
+    alone.
     A source's name that is a reader's (``nih``) demands that reader; under any other name, or none,
     the layout is recognised. ``min_age`` (years) leaves out children where age is known. ``healthy``
     names the classes that mean "nothing found"; without it they are told by their names.
     ``split="image"`` deals single films at random, patients and copies torn apart, as the original
-    report did; for comparison only. ``workers=0`` reads in this process.
+    report did; for comparison only. ``decisions`` is a file that a person made with ``carina review``; it
+    is kept in the catalogue, and one that is kept there already is honoured. ``workers=0`` reads in this
+    process.
 
     The verdict of a quick audit of the catalogue (``confounding/``) is in the report and in ``audit.json``.
 
     The same folders, options and seed give the same ``catalogue.parquet``, byte for byte.
 
-    Raises SourceError, LabelError, SplitError, CatalogueError.
+    Raises SourceError, LabelError, SplitError, DecisionError, CatalogueError, OutputError, and DataError for
+    a word that no option knows: all that can be told before the films are read is told then.
     """
     began = time.monotonic()
+    for option, word, words in (
+        ("split", split, ("patient", "image")),
+        ("views", views, ("frontal", "all")),
+        ("conflicts", conflicts, ("leave_out", "keep")),
+    ):
+        if word not in words:
+            raise DataError(f"{option} is {word!r}; give one of {', '.join(words)}")
+    shares = shares_of(valid, test)
+    healthy = (healthy,) if isinstance(healthy, str) else healthy
     out = Path(out)
     catalogue.check_may_write(out)
+    check_can_write(out)
     label_map = LabelMap.load(labels)
+    decided = Decisions.load(decisions) if decisions else Decisions.of_catalogue(out)
     folders = name_folders(sources)
     label_map.check_names(name for folder in folders for name in (folder.name, folder.reader.name))
     admission = Admission(views, min_age)
     dropped: list[Dropped] = []
 
     listed = list_films(folders, label_map, admission, dropped, progress)
-    copies = Copies.find(merge(_read(listed, admission, dropped, workers, progress)), progress)
+    if not listed:
+        raise SourceError(_nothing_left(folders, dropped))
+    _healthy(ordered({film.class_name for film in listed}), healthy, label_map)
+    if split == "patient":
+        check_enough(_people(listed), shares)
+    looks = _read(listed, admission, dropped, workers, progress)
+    copies = Copies.find(merge(looks), progress, decisions=decided)
     dropped.extend(copies.merged())
     films: Sequence[Film] = copies.films
     if conflicts == "leave_out":
@@ -94,9 +124,11 @@ def compile(  # noqa: A001
         near_groups=sum(len(members) > 1 for members in copies.members.values()),
         near_films=sum(len(members) for members in copies.members.values() if len(members) > 1),
         conflict_groups=len(copies.conflicting),
+        decided_apart=copies.overruled,
+        decided_together=copies.added,
         seconds=0.0,
     )
-    warnings = (*_warnings(report, split, min_age), *_relatives(copies))
+    warnings = (*_warnings(report, split, min_age), *_doubts(copies, conflicts), *_relatives(copies))
     report = replace(report, warnings=warnings)
     options = {"valid": valid, "test": test, "seed": seed, "split": split, "views": views, "min_age": min_age}
     more = {"conflicts": conflicts, "labels": str(labels) if labels else None}
@@ -108,8 +140,11 @@ def compile(  # noqa: A001
             "dropped.csv": sorted((str(d.path), d.source, d.label, d.code, d.reason) for d in dropped),
             "conflicts.csv": copies.conflicts_table(),
             "groups.csv": copies.groups_table(films),
+            "pairs.csv": copies.pairs_table(),
         },
     )
+    if decided.made:
+        decided.save(out / catalogue.DECISIONS)
     audit = quick_audit(written, seed=seed)
     write_audit(out, audit.to_dict())
     return replace(report, seconds=time.monotonic() - began, verdict=audit.verdict)
@@ -131,6 +166,11 @@ def _read(
             dropped.append(Dropped.of(film, *why))
         else:
             yield film, answer
+
+
+def _people(listed: Sequence[Listed]) -> Counter[str]:
+    """At most so many independent patients each class has: unread films may yet prove to be one person's."""
+    return Counter(name for name, _ in {(film.class_name, film.patient) for film in listed})
 
 
 def _split_row(film: Film, copies: Copies) -> SplitRow:
@@ -190,6 +230,24 @@ def _warnings(report: CompileReport, split: str, min_age: float | None) -> Itera
         yield f"{report.unknown_ages} films state no age and came in unasked"
 
 
+def _doubts(copies: Copies, conflicts: str) -> Iterator[str]:
+    """Signs that labels, or the grouping of copies itself, deserve a look."""
+    torn = sum(len(copies.members[group]) for group in copies.conflicting)
+    if torn > _MUCH * len(copies.films):
+        became = "are left out" if conflicts == "leave_out" else "came in"
+        yield (
+            f"{torn} of {len(copies.films)} films ({torn / len(copies.films):.0%}) {became} although their "
+            "copies carry another label; conflicts.csv lists them: correct the labels, or give them one class"
+        )
+    if crowded := copies.crowded(_MANY):
+        group, people = max(crowded.items(), key=lambda item: item[1])
+        yield (
+            f"groups of copies that join more than {_MANY} patients: {len(crowded)}; the largest, {group}, "
+            f"joins {people}, and all their films stand on one side; look at them (groups.csv): blank films, "
+            "or one film under many names?"
+        )
+
+
 def _relatives(copies: Copies) -> Iterator[str]:
     """Sets that hold each other's films, and how many groups of copies join them."""
     present = {c.image.source: c.folder.reader.name for film in copies.films for c in film.copies}
@@ -239,21 +297,33 @@ def _manifest(report: CompileReport, folders: Sequence[Folder], options: Mapping
         "classes": list(report.classes),
         "healthy": list(report.healthy),
         "options": dict(options),
-        "sources": [
-            {
-                "name": folder.name,
-                "reader": folder.reader.name,
-                "title": folder.reader.title,
-                "path": str(folder.path),
-                "licence": folder.reader.licence,
-                "citation": folder.reader.citation,
-                "terms": folder.reader.terms,
-                "ages": list(folder.reader.ages) if folder.reader.ages else None,
-                "scanner": folder.reader.scanner,
-            }
-            for folder in folders
-        ],
+        "sources": list(_sources(report, folders)),
         **report.to_dict(),
+    }
+
+
+def _sources(report: CompileReport, folders: Sequence[Folder]) -> Iterator[dict[str, Any]]:
+    """What is known of each folder's set, and of the sets that one folder joins."""
+    for folder in folders:
+        known = PUBLIC_SETS.get(folder.reader.name) or PublicSet.of(folder.reader, ())
+        yield _origin(folder.name, known, folder)
+        for name in known.made_of:
+            if name in report.counts and name not in {each.name for each in folders}:
+                yield _origin(name, PUBLIC_SETS[name], folder)
+
+
+def _origin(name: str, known: PublicSet, folder: Folder) -> dict[str, Any]:
+    return {
+        "name": name,
+        "reader": folder.reader.name,
+        "title": known.title,
+        "path": str(folder.path),
+        "licence": known.licence,
+        "citation": known.citation,
+        "terms": known.terms,
+        "ages": list(known.ages) if known.ages else None,
+        "scanner": known.scanner,
+        "made_of": list(known.made_of),
     }
 
 
@@ -261,6 +331,10 @@ def _nothing_left(folders: Sequence[Folder], dropped: Sequence[Dropped]) -> str:
     names = ", ".join(str(folder.path) for folder in folders)
     if not dropped:
         return f"{names}: no films; check the path"
-    (code, n), *_ = Counter(item.code for item in dropped).most_common(1)
-    example = next(item for item in dropped if item.code == code)
-    return f"{names}: no film is left; {n} were left out like {example.path.name} ({example.reason})"
+    counts = Counter(item.code for item in dropped).most_common()
+    counts.sort(key=lambda pair: pair[0] != "no_film")  # files that a list misses explain most, however few
+    said: list[str] = []
+    for code, n in counts[:_REASONS]:
+        example = next(item for item in dropped if item.code == code)
+        said.append(f"{n} {'' if said else 'were left out '}like {example.path.name} ({example.reason})")
+    return f"{names}: no film is left; {', '.join(said)}"

@@ -6,14 +6,15 @@ group. A group whose members carry different classes is a conflict. Opens nothin
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-from carina.data.duplicates import group_ids, near_copies
+from carina.data.decisions import Decisions, grouped
+from carina.data.duplicates import NearCopy, near_copies
 from carina.data.listing import Dropped, Listed, Tell
 from carina.data.reading import Look
 from carina.data.report import CONFLICT, MERGED
@@ -64,18 +65,28 @@ def _ignorance(listed: Listed) -> tuple[Any, ...]:
     return (not listed.knows_patient, image.view is None, image.age is None, image.source, str(image.path))
 
 
+_NO_DECISIONS = Decisions()
+
+
 @dataclass(frozen=True)
 class Copies:
     """All films, in order of sha256, with the group of each: the image_id of the group's first film."""
 
     films: Sequence[Film]
     groups: Sequence[str]
+    pairs: Sequence[NearCopy] = ()  # as found; positions in ``films``
+    overruled: int = 0  # pairs that a person's decisions keep apart
+    added: int = 0  # pairs that only a person's decisions join
 
     @classmethod
-    def find(cls, films: Sequence[Film], tell: Tell = None) -> Copies:
-        """Group the near copies among ``films``."""
+    def find(
+        cls, films: Sequence[Film], tell: Tell = None, *, decisions: Decisions = _NO_DECISIONS
+    ) -> Copies:
+        """Group the near copies among ``films``, as found and as a person decided."""
         pairs = near_copies([film.look.descriptor for film in films], progress=tell)
-        return cls(films, [films[int(first)].image_id for first in group_ids(len(films), pairs)])
+        made = grouped([film.facts.sha256 for film in films], pairs, decisions)
+        groups = [films[int(first)].image_id for first in made.first]
+        return cls(films, groups, pairs, made.overruled, made.added)
 
     @cached_property
     def members(self) -> dict[str, list[Film]]:
@@ -99,6 +110,16 @@ class Copies:
             if len(set().union(*(f.classes for f in films))) > 1
         )
         return frozenset(differ)
+
+    def crowded(self, many: int) -> dict[str, int]:
+        """The groups with more than ``many`` known patients of one source, and how many patients."""
+        found = {}
+        for group, films in self.members.items():
+            known = {(c.origin, c.patient) for film in films for c in film.copies if c.knows_patient}
+            people = max(Counter(origin for origin, _ in known).values(), default=0)
+            if people > many:
+                found[group] = people
+        return found
 
     def without_conflicts(self) -> list[Film]:
         """The films of groups that agree."""
@@ -146,3 +167,8 @@ class Copies:
             for film in self.members[group]
             for c in film.copies
         ]
+
+    def pairs_table(self) -> list[tuple[object, ...]]:
+        """The rows of pairs.csv: every pair that was found, those that were overruled among them."""
+        names = [film.facts.sha256 for film in self.films]
+        return sorted((names[p.first], names[p.second], f"{p.score:.4f}", p.kind) for p in self.pairs)

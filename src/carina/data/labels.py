@@ -6,6 +6,7 @@ laid over it key by key. Reads TOML, knows no folders and no pixels.
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -67,11 +68,12 @@ class LabelMap:
     path: Path | None = None
 
     @classmethod
-    def load(cls, path: Path | None = None) -> LabelMap:
+    def load(cls, path: str | os.PathLike[str] | None = None) -> LabelMap:
         """The default map, with the user's file laid over it. Raises LabelError (file, key, cure)."""
         default = _parse(files("carina.data").joinpath("labels.toml").read_text("utf-8"), Path("labels.toml"))
         if path is None:
             return replace(default, path=None)
+        path = Path(path)
         try:
             text = path.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:

@@ -19,7 +19,8 @@ from carina.errors import SourceError
 from carina.records import FilmFacts, Progress, SourceImage
 
 Tell = Callable[[Progress], None] | None
-Sources = Mapping[str, Path] | Sequence[Path | tuple[str, Path]]
+AnyPath = str | os.PathLike[str]
+Sources = AnyPath | Mapping[str, AnyPath] | Sequence[AnyPath | tuple[str, AnyPath]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,8 @@ class Dropped:
 def name_folders(sources: Sources) -> list[Folder]:
     """Each folder with a name and a reader. Raises SourceError where no reader fits or a name comes twice."""
     found: list[Folder] = []
+    if isinstance(sources, str | os.PathLike):
+        sources = [sources]
     for source in sources.items() if isinstance(sources, Mapping) else sources:
         taken = {folder.name for folder in found}
         if isinstance(source, tuple):
@@ -113,7 +116,7 @@ def name_folders(sources: Sources) -> list[Folder]:
     return found
 
 
-def _absolute(path: str | Path) -> Path:
+def _absolute(path: AnyPath) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 (links keep the name the user gave)
 
 

@@ -48,6 +48,8 @@ class CompileReport:
     near_films: int
     conflict_groups: int
     seconds: float
+    decided_apart: int = 0  # pairs that look like copies, and a person said they are not
+    decided_together: int = 0  # pairs that nobody found, and a person said they are copies
     warnings: tuple[str, ...] = field(default=())
     verdict: Verdict | None = None  # of the quick audit; None until the catalogue is written
 
@@ -85,10 +87,15 @@ class CompileReport:
     def summary(self) -> str:
         """One line: films, patients, sides, copies."""
         sides = ", ".join(f"{sum(row.values())} {side}" for side, row in self.splits.items())
+        decided = (
+            f"; decided by a person: {self.decided_apart} pairs apart, {self.decided_together} together"
+            if self.decided_apart or self.decided_together
+            else ""
+        )
         return (
             f"{self.images} films of {self.patients} patients ({sides}); {self.merged} exact copies merged, "
             f"{self.near_films} films in {self.near_groups} groups of near copies, "
-            f"{self.conflict_groups} groups with conflicting labels"
+            f"{self.conflict_groups} groups with conflicting labels{decided}"
         )
 
     def reasons(self) -> list[tuple[str, str, int]]:

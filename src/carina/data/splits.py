@@ -50,13 +50,13 @@ def assign(
     Raises SplitError when the shares make no sense, or when a class has fewer components than there
     are sides to fill.
     """
-    shares = _shares(valid, test)
+    shares = shares_of(valid, test)
     if len({row.key for row in rows}) != len(rows):
         raise SplitError("films to be split must have keys of their own; the same key came twice")
     if by == "image":
         return _at_random(rows, shares, seed)
     parts = components(rows, ties)
-    _check_enough(parts, shares)
+    check_enough(Counter(name for part in parts for name in {row.class_name for row in part}), shares)
     sides = _deal(parts, shares, seed)
     _fill_gaps(parts, sides, shares, seed)
     side_of = {row.key: side for part, side in zip(parts, sides, strict=True) for row in part}
@@ -75,7 +75,8 @@ def folds(rows: Sequence[SplitRow], count: int, seed: int) -> list[int]:
     return [fold_of[row.key] for row in rows]
 
 
-def _shares(valid: float, test: float) -> dict[str, float]:
+def shares_of(valid: float, test: float) -> dict[str, float]:
+    """The share of each side that gets any films. Raises SplitError for shares that make no sense."""
     if not (0 <= valid <= 1 and 0 <= test <= 1 and valid + test <= 1 + 1e-9):
         raise SplitError(
             f"valid {valid:g} and test {test:g} are shares of all films; each from 0 to 1, together at most 1"
@@ -120,9 +121,9 @@ def components(rows: Sequence[SplitRow], ties: Iterable[tuple[str, str]] = ()) -
     return list(found.values())
 
 
-def _check_enough(components: Sequence[Sequence[SplitRow]], shares: Mapping[str, float]) -> None:
-    count = Counter(name for component in components for name in {row.class_name for row in component})
-    few = [f"{name!r} ({n})" for name, n in sorted(count.items()) if n < len(shares)]
+def check_enough(people: Mapping[str, int], shares: Mapping[str, float]) -> None:
+    """Raises SplitError where a class has fewer independent patients (``people``) than sides to fill."""
+    few = [f"{name!r} ({n})" for name, n in sorted(people.items()) if n < len(shares)]
     if few:
         raise SplitError(
             f"too few independent patients for {' + '.join(shares)} in class {', '.join(few)}; add films of "

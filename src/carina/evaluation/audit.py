@@ -23,6 +23,7 @@ from carina.data.confounding.verdict import area
 from carina.data.pixels import PixelCache
 from carina.errors import DataError, MissingExtra, OutputError
 from carina.evaluation.answers import cached, embeddings
+from carina.folders import check_outside_bundles
 from carina.records import Progress
 from carina.scoring.bundle import Bundle
 from carina.scoring.scorer import Scorer
@@ -108,6 +109,7 @@ def audit(
 
 
 def _folder(out: Path) -> Path:
+    check_outside_bundles(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -15,7 +15,7 @@ from carina.data.confounding.area import Auc
 from carina.data.confounding.association import CrossTable
 from carina.data.confounding.audit import Audit
 from carina.data.confounding.baselines import DISEASE, Rows
-from carina.data.confounding.lookaway import SIDE, border_mask, outside_mask, reduced
+from carina.data.confounding.lookaway import SIDE, border_mask, reduced
 from carina.data.confounding.verdict import CONFOUNDED, DOUBTFUL, ENOUGH, JUDGED, RULED_OUT, SEES, area
 from carina.evaluation import figures
 from carina.evaluation.belief import LABELS
@@ -24,6 +24,7 @@ from carina.evaluation.headline import Headline
 from carina.evaluation.probe import ModelFigures
 from carina.evaluation.report import render_page
 from carina.evaluation.wording import DASH, counted, listed, percent
+from carina.images.lettering import outside_ellipse
 
 Films = Sequence[tuple[str, NDArray[np.uint8]]]  # class, (S, S)
 
@@ -197,7 +198,7 @@ def sights(findings: Findings) -> Section:
         block = film.shape[0] // SIDE
         big = [
             np.kron(mask, np.ones((block, block), np.bool_))
-            for mask in (border_mask(SIDE), outside_mask(SIDE))
+            for mask in (border_mask(SIDE), outside_ellipse(SIDE))
         ]
         tiny = np.kron(
             small.reshape(8, SIDE // 8, 8, SIDE // 8).mean((1, 3)), np.ones((film.shape[0] // 8,) * 2)

@@ -71,7 +71,7 @@ def shares(
     )  # (N, 2Q)
     counts = np.zeros((int(inverse.max(initial=-1)) + 1, masks.shape[1]), dtype=np.int64)  # (P, 2Q)
     np.add.at(counts, inverse, masks.astype(np.int64))
-    drawn = _resampled_sums(counts, draws, seed)  # (draws, 2Q)
+    drawn = drawn_sums(counts, draws, seed)  # (draws, 2Q)
     return [
         _rate(counts[:, column], counts[:, column + 1], drawn[:, column], drawn[:, column + 1])
         for column in range(0, masks.shape[1], 2)
@@ -113,21 +113,38 @@ def areas(
     films, because resampling films that are told apart without a mistake says [1, 1] however few
     they are.
     """
-    names, inverse = np.unique(patients, return_inverse=True)
-    ranked = [_ranked(scores, positive) for scores, positive in questions]
-    values = [_areas(np.ones((len(patients), 1)), *ranks) for ranks in ranked]
-    drawn: list[list[NDArray[np.float64]]] = [[] for _ in questions]
-    for weights in _patient_weights(len(names), len(patients), draws, seed):
-        films = weights[inverse]  # (N, chunk)
-        for column, ranks in zip(drawn, ranked, strict=True):
-            column.append(_areas(films, *ranks))
+    values = [
+        _areas(np.ones((len(patients), 1)), *_ranked(scores, positive)) for scores, positive in questions
+    ]
+    drawn = drawn_areas(patients, questions, draws=draws, seed=seed)
     return [
-        _area(float(value[0]), np.concatenate([value[:0], *column]), positive, patients)
+        _area(float(value[0]), column, positive, patients)
         for value, column, (_, positive) in zip(values, drawn, questions, strict=True)
     ]
 
 
-def _resampled_sums(counts: NDArray[np.int64], draws: int, seed: int) -> NDArray[np.int64]:
+def drawn_areas(
+    patients: NDArray[np.str_],
+    questions: Sequence[tuple[NDArray[np.float64], Mask]],
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """The areas on resampled patients, (Q, draws); a draw's patients are the same for all questions.
+
+    NaN where a draw has no positive or no negative film.
+    """
+    names, inverse = np.unique(patients, return_inverse=True)
+    ranked = [_ranked(scores, positive) for scores, positive in questions]
+    drawn: list[list[NDArray[np.float64]]] = [[np.zeros(0)] for _ in questions]
+    for weights in _patient_weights(len(names), len(patients), draws, seed):
+        films = weights[inverse]  # (N, chunk)
+        for column, ranks in zip(drawn, ranked, strict=True):
+            column.append(_areas(films, *ranks))
+    return np.stack([np.concatenate(column) for column in drawn])
+
+
+def drawn_sums(counts: NDArray[np.int64], draws: int, seed: int) -> NDArray[np.int64]:
     """Column sums (draws, K) over patients drawn with replacement from ``counts`` (P, K).
 
     Patients with equal counts are exchangeable, so a resampling is one multinomial draw over the

@@ -26,6 +26,7 @@ from carina.evaluation.contamination import Contamination
 from carina.evaluation.contamination import warning as contamination_warning
 from carina.evaluation.history import read_history
 from carina.evaluation.rewrite import check_place, rewrite
+from carina.folders import claimed
 from carina.records import Progress
 from carina.scoring.bundle import Bundle
 from carina.scoring.operating import Site, operating_point, sites
@@ -88,7 +89,22 @@ def evaluate(
     """
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     catalogue = catalogue if isinstance(catalogue, Catalogue) else Catalogue.open(Path(catalogue))
-    folder = _usable_folder(Path(out), bundle)
+    _check_place(Path(out), catalogue)
+    with claimed(Path(out)) as folder:
+        return _evaluated(bundle, catalogue, split, folder, run, site, card, seed, progress)
+
+
+def _evaluated(
+    bundle: Bundle,
+    catalogue: Catalogue,
+    split: str,
+    folder: Path,
+    run: str | os.PathLike[str] | None,
+    site: str | None,
+    card: str | os.PathLike[str] | None,
+    seed: int,
+    progress: Tell | None,
+) -> Evaluation:
     calibrated = _site(bundle, site)
     if card is not None:
         check_place(bundle, Path(card))
@@ -128,18 +144,9 @@ def evaluate(
     return Evaluation(folder, content, said, warnings)
 
 
-def _usable_folder(out: Path, bundle: Bundle) -> Path:
-    if out.resolve().is_relative_to(bundle.root.resolve()):
-        raise OutputError(
-            f"{out}: lies in the bundle, which holds nothing but the model; name a folder outside it"
-        )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{out}: cannot be made ({error.strerror}); name another folder with --out"
-        ) from error
-    return out
+def _check_place(out: Path, catalogue: Catalogue) -> None:
+    if out.resolve() == catalogue.root.resolve():
+        raise OutputError(f"{out}: is the catalogue; name another folder with --out")
 
 
 def _site(bundle: Bundle, wanted: str | None) -> tuple[str, Site] | None:

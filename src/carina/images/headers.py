@@ -9,10 +9,11 @@ import struct
 import zlib
 from dataclasses import dataclass
 
-from carina.errors import TruncatedImage, UnreadableImage, UnsupportedImage
+from carina.errors import NotAFilm, TruncatedImage, UnreadableImage, UnsupportedImage
 from carina.images.jpeg import exif_orientation
 from carina.images.limits import AGAIN
 
+DRAWN = "Carina-Drawn"  # keyword of the PNG text that stands in every picture Carina draws over a film
 _BMP_PLAIN = (0, 3, 6)  # BI_RGB, BI_BITFIELDS, BI_ALPHABITFIELDS
 
 
@@ -30,8 +31,8 @@ class RasterHeader:
 def raster_header(data: bytes, format_: str, name: str) -> RasterHeader:
     """The header of a ``png``, ``tiff``, ``webp`` or ``bmp`` file.
 
-    Raises ``TruncatedImage`` where the file ends before what its header promises and
-    ``UnreadableImage`` where the header makes no sense.
+    Raises ``TruncatedImage`` where the file ends before what its header promises,
+    ``UnreadableImage`` where the header makes no sense and ``NotAFilm`` for a heat map of ours.
     """
     try:
         return {"png": _png, "tiff": _tiff, "webp": _webp, "bmp": _bmp}[format_](data, name)
@@ -65,6 +66,10 @@ def _png(data: bytes, name: str) -> RasterHeader:
             frames = struct.unpack_from(">I", body)[0]
         elif kind == b"eXIf":
             orientation = exif_orientation(bytes(body))
+        elif kind == b"tEXt" and bytes(body).startswith(DRAWN.encode() + b"\0"):
+            raise NotAFilm(
+                name, "Carina drew this picture over a film", "score the film, and keep heat maps elsewhere"
+            )
         ended, filled = kind == b"IEND", filled or kind == b"IDAT"
         at += 12 + length
     if not filled:

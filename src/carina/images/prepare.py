@@ -2,6 +2,8 @@
 
 Training and scoring call ``load`` (or ``read`` and ``prepare``) with the same ``Preparation``, which
 is saved in the bundle. Knows nothing of networks.
+
+The order: black margins off → a share of each side off → resize → letters masked → one film curve.
 """
 
 from __future__ import annotations
@@ -9,7 +11,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -20,13 +24,18 @@ from carina.images import jpeg
 from carina.images.files import boundary, file_bytes
 from carina.images.formats import sniff
 from carina.images.gray import upright
+from carina.images.lettering import without_letters
 from carina.images.limits import MAX_PIXELS
+from carina.images.margins import within_margins
 from carina.images.read import jpeg_facts, read_bytes
-from carina.images.resize import Box, resize
+from carina.images.resize import Box, eight_bits, resize
+from carina.images.tone import equalised, locally_equalised
 from carina.records import FilmFacts, Pixels
 
 PREPARATION_VERSION = 1  # raise it whenever the same Preparation yields other pixels
 Fit = Literal["stretch", "letterbox", "center_crop"]
+Tone = Literal["plain", "equalised", "clahe"]
+MOST_CROP = 0.25  # of each side
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +43,46 @@ class Preparation:
     """How a film becomes a square: ``size`` pixels a side, and what happens to its aspect ratio.
 
     ``letterbox`` keeps the whole film and adds black, ``center_crop`` keeps the central square,
-    ``stretch`` distorts.
+    ``stretch`` distorts. The rest is off unless asked for, and takes away what tells where a film comes
+    from: ``trim`` cuts off black margins, ``crop`` then this share of the width and height at each of the
+    four sides, ``mask_letters`` paints over lettering in the margins, ``tone`` gives every film one curve
+    (``equalised``, or tile by tile: ``clahe``).
     """
 
     size: int = 224
     fit: Fit = "letterbox"
+    trim: bool = False
+    crop: float = 0.0
+    mask_letters: bool = False
+    tone: Tone = "plain"
 
     def __post_init__(self) -> None:
         if isinstance(self.size, bool) or not isinstance(self.size, int) or not 8 <= self.size <= 4096:
             raise ValueError(f"Preparation: size is {self.size!r}; give a whole number from 8 to 4096")
-        if self.fit not in get_args(Fit):
-            raise ValueError(f"Preparation: fit is {self.fit!r}; give one of {', '.join(get_args(Fit))}")
+        for key, known in (("fit", get_args(Fit)), ("tone", get_args(Tone))):
+            if getattr(self, key) not in known:
+                raise ValueError(
+                    f"Preparation: {key} is {getattr(self, key)!r}; give one of {', '.join(known)}"
+                )
+        for key in ("trim", "mask_letters"):
+            if not isinstance(getattr(self, key), bool):
+                raise ValueError(f"Preparation: {key} is {getattr(self, key)!r}; give true or false")
+        number = isinstance(self.crop, int | float) and not isinstance(self.crop, bool)
+        if not number or not 0 <= self.crop <= MOST_CROP:
+            raise ValueError(
+                f"Preparation: crop is {self.crop!r}; give a share of each side from 0 to {MOST_CROP}"
+            )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as they stand in a bundle's manifest."""
-        return dataclasses.asdict(self)
+        """Plain values, as they stand in a bundle's manifest; steps that are off are left out."""
+        values = dataclasses.asdict(self)
+        off = {field.name: field.default for field in dataclasses.fields(self)[2:]}
+        return {key: value for key, value in values.items() if key not in off or value != off[key]}
+
+    @property
+    def plain(self) -> Preparation:
+        """The same size and fit with every further step off."""
+        return Preparation(self.size, self.fit)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preparation:
@@ -108,33 +142,61 @@ def _film_part(decoded: tuple[int, ...], extent: tuple[float, float], orientatio
 
 
 def _reduction(width: int, height: int, preparation: Preparation) -> int:
-    """The largest of 8, 4, 2 and 1 that leaves two decoded pixels for each one of the square."""
+    """The largest of 8, 4, 2 and 1 that leaves two decoded pixels for each one of the square.
+
+    Margins are not known before decoding; where they are to be cut off, half of the film may be margin.
+    """
     sides = {"stretch": min, "center_crop": min, "letterbox": max}[preparation.fit](width, height)
-    return next((reduce for reduce in (8, 4, 2) if sides >= 2 * preparation.size * reduce), 1)
+    left = sides * (1 - 2 * preparation.crop) * (0.5 if preparation.trim else 1.0)
+    return next((reduce for reduce in (8, 4, 2) if left >= 2 * preparation.size * reduce), 1)
 
 
 def _square(pixels: Pixels, part: Box, preparation: Preparation) -> NDArray[np.uint8]:
     """The square of the film that is in ``part`` of the array."""
-    size = preparation.size
-    left, top, right, bottom = part
-    width, height = right - left, bottom - top
-    if preparation.fit == "stretch":
-        return _to_eight_bits(resize(pixels, size, size, box=part))
-    if preparation.fit == "center_crop":
-        side = min(width, height)
-        left, top = left + (width - side) / 2, top + (height - side) / 2
-        return _to_eight_bits(resize(pixels, size, size, box=(left, top, left + side, top + side)))
+    size, part = preparation.size, _shown(pixels, part, preparation)
+    if preparation.trim or preparation.crop:
+        pixels, part = _alone(pixels, part)
+    width, height = part[2] - part[0], part[3] - part[1]
+    if preparation.fit != "letterbox":
+        return _content(pixels, part, (size, size), preparation)
     longest = max(width, height)
     inner = max(1, round(size * width / longest)), max(1, round(size * height / longest))
     square = np.zeros((size, size), np.uint8)
     column, row = (size - inner[0]) // 2, (size - inner[1]) // 2
-    square[row : row + inner[1], column : column + inner[0]] = _to_eight_bits(
-        resize(pixels, *inner, box=part)
-    )
+    square[row : row + inner[1], column : column + inner[0]] = _content(pixels, part, inner, preparation)
     return square
 
 
-def _to_eight_bits(pixels: Pixels) -> NDArray[np.uint8]:
-    if pixels.dtype == np.uint8:
-        return pixels.astype(np.uint8)
-    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+def _shown(pixels: Pixels, part: Box, preparation: Preparation) -> Box:
+    """The part of the film that the square will show."""
+    left, top, right, bottom = within_margins(pixels, part) if preparation.trim else part
+    width, height = right - left, bottom - top
+    across, down = width * preparation.crop, height * preparation.crop
+    if preparation.fit == "center_crop":
+        side = min(width - 2 * across, height - 2 * down)
+        across, down = (width - side) / 2, (height - side) / 2
+    return left + across, top + down, right - across, bottom - down
+
+
+def _alone(pixels: Pixels, part: Box) -> tuple[Pixels, Box]:
+    """The array without what lies outside ``part``, which the resize would mix into the edge."""
+    left, top = int(part[0]), int(part[1])
+    cut = pixels[top : math.ceil(part[3]), left : math.ceil(part[2])]
+    return cut, (part[0] - left, part[1] - top, part[2] - left, part[3] - top)
+
+
+def _content(
+    pixels: Pixels, part: Box, shape: tuple[int, int], preparation: Preparation
+) -> NDArray[np.uint8]:
+    """``part`` of the film at ``shape`` (width, height), with what is to be done to its gray values."""
+    small = resize(pixels, *shape, box=part)
+    if preparation.mask_letters:
+        small = without_letters(small, pixels, part)
+    return _TONES[preparation.tone](small)
+
+
+_TONES: dict[Tone, Callable[[Pixels], NDArray[np.uint8]]] = {
+    "plain": eight_bits,
+    "equalised": equalised,
+    "clahe": locally_equalised,
+}

@@ -31,6 +31,7 @@ _LEAST_LIKE = 0.2  # a film must be at least so likely a whole, upright frontal 
 _STRANGE, _LESS_LIKE = 3500.0, 0.3  # and so likely where it lies far from all chest films
 _STRANGEST = 7000.0
 _MIRRORED = 0.98
+_MOST_CROP = 0.08  # of each side: what films vary by where this was taught
 _ASPECTS = (0.45, 2.2)  # width over height of a whole film; strips are parts
 
 REASONS = {
@@ -44,19 +45,23 @@ REASONS = {
 }
 
 
-def sane(prepared: NDArray[np.uint8]) -> str | None:
-    """What is wrong with the look of a prepared film (S, S) uint8: a code of ``REASONS``, or None."""
-    return judged(looks(prepared))
+def sane(prepared: NDArray[np.uint8], *, cropped: bool = False) -> str | None:
+    """What is wrong with the look of a prepared film (S, S) uint8: a code of ``REASONS``, or None.
+
+    ``cropped``: the preparation itself cuts the edges off, so a part is what is to be seen.
+    """
+    return judged(looks(prepared), cropped=cropped)
 
 
-def judged(found: Looks) -> str | None:
+def judged(found: Looks, *, cropped: bool = False) -> str | None:
     """The code for what a square looks like."""
     if found.spread < _BLANK:
         return "blank"
-    if found.like[0] < _LEAST_LIKE:
+    likely = float(found.like[0] + (found.like[LIKE.index("part")] if cropped else 0.0))
+    if likely < _LEAST_LIKE:
         likest = LIKE[1 + int(np.argmax(found.like[1:]))]
         return "not_a_chest_film" if likest == "other" else likest
-    if found.strange > _STRANGEST or (found.strange > _STRANGE and found.like[0] < _LESS_LIKE):
+    if found.strange > _STRANGEST or (found.strange > _STRANGE and likely < _LESS_LIKE):
         return "not_a_chest_film"
     if found.mirrored > _MIRRORED:
         return "mirrored"
@@ -70,6 +75,7 @@ class Gate:
     intended: IntendedUse = field(default_factory=IntendedUse)
     reference: Reference | None = None
     threshold: float | None = None  # of the distance
+    cropped: bool = False  # the preparation cuts more off than a film may lack
     warnings: tuple[str, ...] = ()
 
     @classmethod
@@ -79,19 +85,20 @@ class Gate:
         Bundles of before embeddings were carried have no distance, and ``warnings`` say so. Raises
         :class:`~carina.errors.BundleError` for sections that cannot be read.
         """
-        known = reference(bundle)
+        known, cropped = reference(bundle), bundle.preparation.crop > _MOST_CROP
         if known is None:
             missing = (
                 f"The bundle {bundle.manifest.name} carries no embeddings of its training films: it cannot "
                 "refuse films by their distance from them. Export it again with this Carina."
             )
-            return cls(intended_use(bundle), warnings=(missing,))
+            return cls(intended_use(bundle), cropped=cropped, warnings=(missing,))
         threshold = known.threshold(max(0.0, false_refusals - SPENT_ON_LOOKS))
         few = (
             f"{len(known.held_out)} held-out films are too few to set a distance that refuses only "
             f"{false_refusals - SPENT_ON_LOOKS:.1%} of true films: no film is refused by its distance."
         )
-        return cls(intended_use(bundle), known, threshold, (few,) if math.isinf(threshold) else ())
+        warnings = (few,) if math.isinf(threshold) else ()
+        return cls(intended_use(bundle), known, threshold, cropped, warnings)
 
     def refusal(self, prediction: Prediction) -> Refusal | None:
         """Why this prediction must not count, or None."""
@@ -106,7 +113,7 @@ class Gate:
         if said is not None:
             return said
         strip = facts is not None and not _ASPECTS[0] <= facts.width / facts.height <= _ASPECTS[1]
-        code = "part" if strip else sane(prepared)
+        code = "part" if strip else sane(prepared, cropped=self.cropped)
         if code is not None:
             return code, REASONS[code]
         if self.reference is None or self.threshold is None:

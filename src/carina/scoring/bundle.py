@@ -6,21 +6,18 @@ ever unpickled, and no file is used whose bytes were not hashed first.
 
 from __future__ import annotations
 
-import fcntl
-import glob
 import hashlib
 import json
 import os
-import secrets
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from carina.errors import BundleError
+from carina.folders import beside
 from carina.images.prepare import Preparation
 from carina.scoring.graph import Value, declared
 from carina.scoring.manifest import FILES, MANIFEST, MODEL, TRAINING_IMAGES, Manifest, first_fault
@@ -116,7 +113,7 @@ def write_bundle(out: Path, manifest: Manifest, files: Mapping[str, bytes | Path
             f"{out}: there is something that is no bundle; name another folder, or move it away"
         )
     out.parent.mkdir(parents=True, exist_ok=True)
-    with _sibling(out) as new:
+    with beside(out) as new:
         hashes = {name: _copy(source, new / name) for name, source in sorted(files.items())}
         try:
             manifest = Manifest.model_validate({**manifest.model_dump(), "files": hashes})
@@ -276,31 +273,6 @@ def _chunks(source: bytes | Path) -> Iterator[bytes]:
     with source.open("rb") as file:
         while chunk := file.read(_CHUNK):
             yield chunk
-
-
-@contextmanager
-def _sibling(out: Path) -> Iterator[Path]:
-    """A fresh hidden folder beside ``out``, locked while it is ours; those of killed writers are removed."""
-    for stale in out.parent.glob(f".{glob.escape(out.name)}.*.partial"):
-        with suppress(OSError), _locked(stale):
-            shutil.rmtree(stale)
-    new = out.parent / f".{out.name}.{secrets.token_hex(6)}.partial"
-    new.mkdir()
-    try:
-        with _locked(new):
-            yield new
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _swap(new: Path, out: Path) -> None:

@@ -17,8 +17,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from carina.errors import OutputError
+from carina.images.headers import DRAWN
 from carina.records import Prediction
 
 _SIDE = 448  # pixels of the film's longer way in the picture, at least
@@ -101,9 +103,10 @@ def blend(
 
 
 def png(picture: Image.Image) -> bytes:
-    """The picture as a PNG file."""
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", optimize=False, compress_level=3)
+    """The picture as a PNG file that says it is no film: reading it as one is refused."""
+    buffer, says = io.BytesIO(), PngInfo()
+    says.add_text(DRAWN, "heat map")
+    picture.save(buffer, format="PNG", optimize=False, compress_level=3, pnginfo=says)
     return buffer.getvalue()
 
 

@@ -27,7 +27,7 @@ MAX_MEMBERS = 200_000  # of one archive
 
 _LITTER = frozenset({"thumbs.db", "desktop.ini", "dicomdir", "__macosx"})
 _BESIDE = frozenset(
-    {".csv", ".tsv", ".txt", ".json", ".jsonl", ".xml", ".md", ".html", ".htm", ".xlsx", ".pdf"}
+    {".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet", ".xml", ".md", ".html", ".htm", ".xlsx", ".pdf"}
 )
 _CHUNK = 1 << 20  # bytes
 _DAMAGE = (
@@ -69,20 +69,21 @@ class Skipped:
 
 
 def films(
-    paths: Iterable[str | os.PathLike[str]], skipped: Skipped | None = None
+    paths: Iterable[str | os.PathLike[str]], skipped: Skipped | None = None, *, without: Path | None = None
 ) -> Iterator[Input | Refusal]:
     """Every film that ``paths`` name, in the order of ``paths``, each folder and archive sorted.
 
     A folder is read with all below it (links to files are followed, links to folders are not); a
     pattern may hold ``*``, ``?``, ``[…]`` and ``**``; a member of an archive is called
     ``archive.zip!/inner/film.png`` and is read in memory, never written to disk. A file that is
-    named itself is always tried. What cannot be read gives a :class:`~carina.records.Refusal`.
+    named itself is always tried. The folder ``without`` is left out wherever it lies below a named one: heat
+    maps are written there meanwhile. What cannot be read gives a :class:`~carina.records.Refusal`.
     Raises :class:`~carina.errors.SourceError` before the first film when a path does not exist or
     a pattern matches nothing: the user typed it, and wants to know.
     """
     skipped = skipped if skipped is not None else Skipped()
     named = [each for path in paths for each in _named(os.fspath(path))]
-    return _each(named, skipped)
+    return _each(named, skipped, os.path.realpath(without) if without is not None else "")
 
 
 def _named(text: str) -> list[Path]:
@@ -103,15 +104,15 @@ def _named(text: str) -> list[Path]:
     raise SourceError(f"{text}: no such file or folder; check the path")
 
 
-def _each(named: list[Path], skipped: Skipped) -> Iterator[Input | Refusal]:
+def _each(named: list[Path], skipped: Skipped, without: str) -> Iterator[Input | Refusal]:
     for path in named:
         if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where access is denied
-            yield from _folder(path, skipped)
+            yield from _folder(path, skipped, without)
         else:
             yield from _file(path, skipped)
 
 
-def _folder(folder: Path, skipped: Skipped) -> Iterator[Input | Refusal]:
+def _folder(folder: Path, skipped: Skipped, without: str) -> Iterator[Input | Refusal]:
     """All films below a folder in the order of their names; only names are held, and let go one by one."""
     waiting = [(folder, _names(folder))]
     while waiting:
@@ -129,6 +130,8 @@ def _folder(folder: Path, skipped: Skipped) -> Iterator[Input | Refusal]:
             yield from _file(path, skipped)
         elif path.is_symlink():
             skipped.kinds["link to a folder"] += 1
+        elif without and os.path.realpath(path) == without:
+            skipped.kinds["heat maps"] += 1
         else:
             waiting.append((path, _names(path)))
 

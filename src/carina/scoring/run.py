@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from carina.folders import claimed
 from carina.records import Prediction, Progress, Refusal
 from carina.scoring import heatmap
 from carina.scoring.abstain import Gate, checked
@@ -46,7 +47,7 @@ class ScoreSummary:
 
 
 def score_films(
-    paths: Iterable[str | Path],
+    paths: Iterable[str | Path] | str | Path,
     bundle: Bundle | Path,
     *,
     out: Path | None = None,
@@ -63,8 +64,9 @@ def score_films(
     ``heatmaps`` a folder that gets one overlay PNG for every scored film. With ``check`` a film that the
     model was not made for (:mod:`carina.scoring.abstain`) is refused, whatever its score; ``sets`` adds
     the column of prediction sets. Raises ``BundleError`` when the bundle is not whole, ``OutputError``
-    when a result cannot be written, and ``CarinaError`` when a named path does not exist. A film that
-    cannot be read ends nothing: it is counted and listed.
+    when a result cannot be written (before the first film where the place itself is wrong), and
+    ``SourceError`` when a named path does not exist. A film that cannot be read ends nothing: it is
+    counted and listed.
     """
     scorer = Scorer(bundle, threads=threads)
     skipped = Skipped()
@@ -72,8 +74,10 @@ def score_films(
     best: list[tuple[float, int, Listed]] = []  # a heap of at most `top`
     refusals: list[Refusal] = []
     with ExitStack() as stack:
+        if heatmaps is not None:
+            stack.enter_context(claimed(heatmaps, "--heatmaps"))
         table = stack.enter_context(ScoreTable(out, scorer.bundle.classes, sets)) if out is not None else None
-        answers = scorer.score(paths, skipped)
+        answers = scorer.score(paths, skipped, without=heatmaps)
         for item in checked(answers, Gate.of(scorer.bundle)) if check else answers:
             if table is not None:
                 table.write(item)

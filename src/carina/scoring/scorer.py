@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -79,17 +80,22 @@ class Scorer:
         return outputs
 
     def score(
-        self, paths: Iterable[str | os.PathLike[str]] | str | os.PathLike[str], skipped: Skipped | None = None
+        self,
+        paths: Iterable[str | os.PathLike[str]] | str | os.PathLike[str],
+        skipped: Skipped | None = None,
+        *,
+        without: Path | None = None,
     ) -> Iterator[Prediction | Refusal]:
         """Score files, folders, patterns and zip archives: one answer for each film, in order.
 
         A film that cannot be scored is a :class:`~carina.records.Refusal` and stops nothing. Memory
         does not grow with the number of films; closing the iterator ends the threads. ``skipped``
-        counts what was not tried (see :func:`carina.scoring.inputs.films`, whose
-        :class:`~carina.errors.SourceError` for a mistyped path is raised at once).
+        counts what was not tried, ``without`` is a folder to leave out (see
+        :func:`carina.scoring.inputs.films`, whose :class:`~carina.errors.SourceError` for a mistyped path
+        is raised at once).
         """
         named = [paths] if isinstance(paths, str | os.PathLike) else paths
-        return self._answers(films(named, skipped))
+        return self._answers(films(named, skipped, without=without))
 
     def _answers(self, items: Iterator[Input | Refusal]) -> Iterator[Prediction | Refusal]:
         handfuls = _handfuls(items, self.batch)

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from carina.errors import OutputError
+from carina.folders import check_outside_bundles
 from carina.records import Prediction, Refusal
 from carina.scoring.sets import OR, Sets
 from carina.taxonomy import column_name
@@ -52,9 +53,9 @@ class ScoreTable:
     class, with ``sets`` a column ``set`` ("TB or Other Findings"), and ``refused``: empty, or the reason,
     and then class and probabilities are empty (null in JSON lines and Parquet). Probabilities are
     written with all the digits of a float32. The suffix chooses the form. Raises
-    :class:`~carina.errors.OutputError` when the suffix is none of ``.csv .jsonl .parquet``, when two
-    classes would share a column, and when the disk fails: it says how many films were written. Left by
-    any exception, no table appears.
+    :class:`~carina.errors.OutputError` when the suffix is none of ``.csv .jsonl .parquet``, when a folder
+    stands there or the place lies in a bundle, when two classes would share a column, and when the disk
+    fails: it says how many films were written. Left by any exception, no table appears.
     """
 
     def __init__(
@@ -74,6 +75,9 @@ class ScoreTable:
             raise OutputError(
                 f"{self.path}: scores are written as {', '.join(SUFFIXES)}; choose one of these endings"
             )
+        check_outside_bundles(self.path)
+        if self.path.is_dir():
+            raise OutputError(f"{self.path}: is a folder; name a file with --out")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = opener(self._part, self.columns)

@@ -18,6 +18,7 @@ from pathlib import Path, PurePath
 from string import Template
 
 from carina.errors import OutputError
+from carina.folders import check_outside_bundles
 from carina.scoring.tables import harmless
 from carina.scoring.triage import Decision, Outcome, score_text
 from carina.scoring.triage_run import Worklist
@@ -30,7 +31,7 @@ _ENDINGS = (".csv", ".json", ".html")
 def write_worklist(worklist: Worklist, path: str | os.PathLike[str]) -> None:
     """Write ``.csv``, ``.json`` or ``.html``; the ending chooses. Raises ``OutputError``."""
     path = Path(path)
-    check_ending(path)
+    check_place(path)
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,8 +47,9 @@ def write_worklist(worklist: Worklist, path: str | os.PathLike[str]) -> None:
         part.unlink(missing_ok=True)
 
 
-def check_ending(path: Path) -> None:
-    """Raises ``OutputError`` where a worklist has no such form; asked before an hour of scoring."""
+def check_place(path: Path) -> None:
+    """Raises ``OutputError`` where no worklist can be written; asked before an hour of scoring."""
+    check_outside_bundles(path)
     if path.suffix.lower() not in _ENDINGS:
         raise OutputError(
             f"{path}: a worklist is written as {', '.join(_ENDINGS)}; choose one of these endings"

@@ -36,6 +36,26 @@ def augment(
     return pixels
 
 
+def shown(
+    pixels: torch.Tensor,
+    ids: NDArray[np.uint64],
+    copies: NDArray[np.bool_] | None,
+    limits: Augment,
+    *,
+    seed: int,
+    epoch: int,
+) -> torch.Tensor:
+    """The films as an epoch shows them: ``augment``, and where that is off, copies changed once for good.
+
+    Shapes as in ``augment``; ``copies`` is (B,). May write into ``pixels``.
+    """
+    if not limits.is_off or copies is None or not copies.any():
+        return augment(pixels, ids, limits, seed=seed, epoch=epoch)
+    places = torch.from_numpy(np.flatnonzero(copies)).to(pixels.device)
+    pixels[places] = augment(pixels[places], ids[copies], Augment(), seed=seed, epoch=0)
+    return pixels
+
+
 def _affine(sway: NDArray[np.float64], mirrored: NDArray[np.bool_], limits: Augment) -> NDArray[np.float32]:
     """Where each output place takes its pixel from, in [-1, 1] coordinates. (B, 7) → (B, 2, 3)"""
     angle = np.deg2rad(limits.rotate) * sway[:, 0]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_ORDER, _AUGMENT, _STEP = 1, 2, 3  # so that no two purposes share their numbers
+_ORDER, _AUGMENT, _STEP, _LOTTERY, _COPY = 1, 2, 3, 4, 5  # so that no two purposes share their numbers
 
 
 def order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
@@ -26,6 +26,16 @@ def augmentation(seed: int, epoch: int, ids: NDArray[np.uint64], count: int) -> 
     state = _mix(ids ^ np.uint64(_seed(seed, _AUGMENT, epoch)))
     steps = np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN  # wraps around, as it should
     return (_mix(state[:, None] + steps) >> np.uint64(11)) * 2.0**-53
+
+
+def lottery(seed: int, ids: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """A lot for each film; the lowest are drawn first. Other films change nobody's lot. (B,) → (B,)"""
+    return _mix(ids ^ np.uint64(_seed(seed, _LOTTERY)))
+
+
+def copy_of(ids: NDArray[np.uint64], copy: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """The number of a film's k-th copy; the 0th is the film. (B,), (B,) → (B,)"""
+    return np.where(copy == 0, ids, _mix(ids ^ np.uint64(_seed(_COPY))) + copy.astype(np.uint64) * _GOLDEN)
 
 
 def step_seed(seed: int, step: int, rank: int = 0) -> int:

@@ -15,20 +15,19 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Films:
-    """``rows``, ``labels`` and ``ids`` are (n,). ``ids`` name the films for good: never an index."""
+    """``rows``, ``labels`` and ``ids`` are (n,). ``ids`` name the films for good: never an index.
+
+    ``copies``, where there are any, tells which of them are changed copies: (n,).
+    """
 
     pixels: NDArray[np.uint8]  # (M, S, S)
     rows: NDArray[np.int64]
     labels: NDArray[np.int64]
     ids: NDArray[np.uint64]
+    copies: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
-
-
-def id_of(sha256: str) -> int:
-    """The number of a film: the first 64 bits of its content hash."""
-    return int(sha256[:16], 16)
 
 
 class Feed:

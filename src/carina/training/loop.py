@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from carina.errors import RunError
 from carina.records import Progress
 from carina.training import dice
-from carina.training.augment import augment
+from carina.training.augment import shown
 from carina.training.checkpoint import Checkpoint, Position
 from carina.training.films import Feed, Films
 from carina.training.network import Network
@@ -161,7 +161,8 @@ class Loop:
         films = self._feed.films
         labels = torch.from_numpy(films.labels[mine]).to(fabric.device)  # (B,)
         pixels = self._feed.batch(mine)  # (B, 1, S, S) float32 in [0, 255]
-        pixels = augment(pixels, films.ids[mine], train.augment, seed=train.seed, epoch=epoch)
+        copies = None if films.copies is None else films.copies[mine]
+        pixels = shown(pixels, films.ids[mine], copies, train.augment, seed=train.seed, epoch=epoch)
         logits = self.model(pixels.contiguous(memory_format=torch.channels_last)).float()
         each = F.cross_entropy(logits, labels, reduction="none", label_smoothing=train.label_smoothing)
         weight = torch.from_numpy(self.weights[films.labels[mine]]).to(fabric.device)

@@ -14,24 +14,29 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from carina.errors import RecipeError
+from carina.images.prepare import MOST_CROP, Preparation
+from carina.training.options import NO_AUGMENT, Augment, Copies, Distractor, Option
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class DataPart(_Part):
+class DataPart(Option):
     """``[data]``: which films, and how many at a time."""
 
     batch: Annotated[int, Field(ge=2, le=65536)] = 64  # films per optimiser step, over all devices
     fit: Literal["stretch", "letterbox", "center_crop"] = "letterbox"
+    trim: bool = False  # cut off black margins
+    crop: Annotated[float, Field(ge=0, le=MOST_CROP)] = 0.0  # then this share of each of the four sides
+    mask_letters: bool = False  # paint over lettering in the margins
+    tone: Literal["plain", "equalised", "clahe"] = "plain"  # one film curve for all films
     classes: tuple[str, ...] | None = None  # None: all classes of the catalogue
     workers: Annotated[int, Field(ge=1)] | None = None  # processes that decode films; None: one a core
+    per_class: Annotated[int, Field(ge=2)] | None = None  # training films of each class; None: all
+    augment: Copies | None = None  # copies of some training films of one class
+    distractor: Distractor | None = None  # a class that means nothing
 
     @field_validator("classes")
     @classmethod
@@ -40,8 +45,14 @@ class DataPart(_Part):
             raise ValueError("name at least two classes, each once")
         return classes
 
+    def preparation(self, size: int) -> Preparation:
+        """How films become squares of ``size`` pixels."""
+        return Preparation(
+            size, self.fit, trim=self.trim, crop=self.crop, mask_letters=self.mask_letters, tone=self.tone
+        )
 
-class ModelPart(_Part):
+
+class ModelPart(Option):
     """``[model]``: a timm name, ``hf-hub:ORG/NAME`` or ``local-dir:PATH``."""
 
     backbone: Annotated[str, Field(min_length=1)] = "resnet34"
@@ -49,29 +60,7 @@ class ModelPart(_Part):
     drop_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0  # dropout between pooling and the head
 
 
-class Augment(_Part):
-    """``augment``: how far a training film may be changed, each drawn evenly from ± the limit.
-
-    Mild, because a film is taken upright, at a known distance, with the heart on the left.
-    """
-
-    rotate: Annotated[float, Field(ge=0, le=45)] = 5.0  # degrees
-    scale: Annotated[float, Field(ge=0, le=0.5)] = 0.08  # share of the size
-    shift: Annotated[float, Field(ge=0, le=0.5)] = 0.04  # share of the width and of the height
-    brightness: Annotated[float, Field(ge=0, le=1)] = 0.08  # share of the gray range
-    contrast: Annotated[float, Field(ge=0, lt=1)] = 0.15  # share of the distance from middle gray
-    flip: bool = False  # mirror half of the films: no, hearts are on the left
-
-    @property
-    def is_off(self) -> bool:
-        """Whether every film stays as it is."""
-        return not any((self.rotate, self.scale, self.shift, self.brightness, self.contrast, self.flip))
-
-
-_NO_AUGMENT = {"rotate": 0.0, "scale": 0.0, "shift": 0.0, "brightness": 0.0, "contrast": 0.0}
-
-
-class TrainPart(_Part):
+class TrainPart(Option):
     """``[train]``: what holds for all stages."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -90,7 +79,7 @@ class TrainPart(_Part):
             case "film":
                 return {}
             case "none" | False:
-                return _NO_AUGMENT
+                return NO_AUGMENT
             case Mapping() | Augment():
                 return value
         raise ValueError(
@@ -98,7 +87,7 @@ class TrainPart(_Part):
         )
 
 
-class Stage(_Part):
+class Stage(Option):
     """One ``[[stage]]``: a size, a frozen body or not, epochs under one one-cycle, a learning rate.
 
     ``lr`` is one rate, or two: those of the first and the last layer group, with even ratios between
@@ -137,7 +126,7 @@ class Stage(_Part):
         return (last, last) if self.frozen else (first, last)
 
 
-class Recipe(_Part):
+class Recipe(Option):
     """Everything that decides the weights, but for the films."""
 
     name: str = ""
@@ -161,7 +150,7 @@ class Recipe(_Part):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, every default spelt out: what is written beside a run and into a bundle."""
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json", by_alias=True)
 
 
 def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
@@ -212,6 +201,7 @@ def parse_recipe(keys: Mapping[str, Any], *, origin: str = "recipe") -> Recipe:
         return Recipe.model_validate(keys)
     except ValidationError as error:
         faults = error.errors(include_url=False)
+        faults.sort(key=lambda fault: fault["type"] != "extra_forbidden")  # a misspelt key is missing too
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         raise RecipeError(f"{origin}: {_sentence(faults[0])}{more}") from None
 
@@ -259,6 +249,16 @@ _PARTS: dict[str, type[BaseModel]] = {
     "train": TrainPart,
     "stage": Stage,
 }
+_TABLES: dict[tuple[str, str], type[BaseModel]] = {
+    ("train", "augment"): Augment,
+    ("data", "augment"): Copies,
+    ("data", "distractor"): Distractor,
+}
+
+
+def _names(part: type[BaseModel]) -> list[str]:
+    """The keys as they are written in a recipe."""
+    return [field.alias or name for name, field in part.model_fields.items()]
 
 
 def _sentence(fault: Mapping[str, Any]) -> str:
@@ -283,11 +283,11 @@ def _sentence(fault: Mapping[str, Any]) -> str:
 def _place(steps: Sequence[Any]) -> tuple[str, list[str]]:
     """How to call the table a key stands in, and the keys that may stand there."""
     if len(steps) < 2:
-        return "", list(Recipe.model_fields)
+        return "", _names(Recipe)
     part, *inner = steps[:-1]
-    fields = list(_PARTS[part].model_fields) if part in _PARTS else []
+    fields = _names(_PARTS[part]) if part in _PARTS else []
     if part == "stage" and inner and isinstance(inner[0], int):
         return f"stage {inner[0] + 1}: ", fields
-    if inner == ["augment"]:
-        fields = list(Augment.model_fields)
+    if inner and (part, inner[0]) in _TABLES:
+        fields = _names(_TABLES[part, inner[0]])
     return ".".join(["[" + str(part) + "]", *map(str, inner)]) + ": ", fields

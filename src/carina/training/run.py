@@ -1,6 +1,6 @@
 """The run folder: what a training writes, and whose it is.
 
-    run.json         what the run is: catalogue, recipe, versions; written once
+    run.json         what the run is: catalogue, recipe, versions; written again until there is a checkpoint
     recipe.json      the recipe, every default spelt out
     history.jsonl    one line an epoch; a view of what the newest checkpoint holds
     checkpoints/     the newest two
@@ -15,14 +15,15 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from carina.errors import OutputError, RunError
+from carina.errors import OutputError, RecipeError, RunError
+from carina.folders import claimed
 from carina.training.checkpoint import write_whole
-from carina.training.recipe import Recipe
+from carina.training.recipe import Recipe, parse_recipe
 
 FORMAT = 1
 _OURS = {"lock", "run.json", "run.json.tmp", "recipe.json", "recipe.json.tmp"}
@@ -50,32 +51,38 @@ class Run:
         return (self.bundle / "bundle.json").is_file()
 
     def write_history(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Replace history.jsonl."""
+        """Replace history.jsonl. Raises RunError when the disk is full."""
         lines = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
-        write_whole(self.root / "history.jsonl", lines.encode())
+        try:
+            write_whole(self.root / "history.jsonl", lines.encode())
+        except OSError as error:
+            raise RunError(
+                f"{self.root}: history.jsonl cannot be written ({error.strerror}); make room and give the "
+                "same command again: it resumes from the newest checkpoint"
+            ) from error
 
 
 @contextmanager
 def opened(root: Path, recipe: Recipe, fingerprint: str, about: Mapping[str, Any]) -> Iterator[Run]:
     """A new run, or the run of the same recipe and the same catalogue that lies there, locked.
 
-    ``fingerprint`` is the catalogue's; ``about`` is written into run.json beside it. Raises RunError
-    when another process trains there, or the folder holds something else.
+    A run that stopped before its first checkpoint holds nothing yet: it starts over, with whatever recipe
+    and catalogue are given now. ``fingerprint`` is the catalogue's; ``about`` is written into run.json beside
+    it. Raises RunError when another process trains there, or the folder holds something else, and
+    OutputError when it cannot be written.
     """
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with _locked(root):
-            if (root / "run.json").exists():
-                _check_same(root, recipe, fingerprint)
-            else:
+    with claimed(root), _locked(root):
+        identity = _identity(root)
+        try:
+            if identity is None or not _has_begun(root):
                 _start(root, recipe, fingerprint, about)
-            yield Run(root)
-    except (FileExistsError, NotADirectoryError):
-        raise RunError(f"{root}: is a file; name a folder with --out") from None
-    except PermissionError as error:
-        raise OutputError(
-            f"{root}: may not be written ({error.strerror}); name another folder with --out"
-        ) from error
+            else:
+                _check_same(root, identity, recipe, fingerprint)
+        except OSError as error:
+            raise OutputError(
+                f"{root}: may not be written ({error.strerror}); name another folder with --out"
+            ) from error
+        yield Run(root)
 
 
 @contextmanager
@@ -85,7 +92,12 @@ def _locked(root: Path) -> Iterator[None]:
         raise RunError(
             f"{root}: holds {strangers[0]} and is no run of Carina's; name a new or an empty folder"
         )
-    handle = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        handle = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise OutputError(
+            f"{root}: may not be written ({error.strerror}); name another folder with --out"
+        ) from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -96,6 +108,25 @@ def _locked(root: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def _identity(root: Path) -> Mapping[str, Any] | None:
+    """What run.json says; None where there is none yet. Raises RunError for a damaged or a foreign one."""
+    try:
+        identity = json.loads((root / "run.json").read_bytes())
+        identity["catalogue"], identity["recipe"], identity["format"]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{root}: run.json cannot be read ({error}); name another folder with --out"
+        ) from error
+    return identity
+
+
+def _has_begun(root: Path) -> bool:
+    """Whether there is anything to go on from: a checkpoint, or the bundle."""
+    return (root / "bundle").exists() or any((root / "checkpoints").glob("step-*.json"))
 
 
 def _start(root: Path, recipe: Recipe, fingerprint: str, about: Mapping[str, Any]) -> None:
@@ -111,19 +142,15 @@ def _start(root: Path, recipe: Recipe, fingerprint: str, about: Mapping[str, Any
     write_whole(root / "run.json", _pretty(identity))
 
 
-def _check_same(root: Path, recipe: Recipe, fingerprint: str) -> None:
+def _check_same(root: Path, identity: Mapping[str, Any], recipe: Recipe, fingerprint: str) -> None:
     """Refuse to resume a run that began as something else, and say as what."""
-    try:
-        identity = json.loads((root / "run.json").read_bytes())
-        known, there = identity["catalogue"], identity["recipe"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(
-            f"{root}: run.json cannot be read ({error}); name another folder with --out"
-        ) from error
+    known, there = identity["catalogue"], identity["recipe"]
     cure = "give what it began with to resume it, or name another folder with --out"
     if known != fingerprint:
         began, this = str(known)[:12], fingerprint[:12]
         raise RunError(f"{root}: the run began on another catalogue ({began}…, this one is {this}…); {cure}")
+    with suppress(RecipeError):  # keys that a run of an earlier version did not know are at their defaults
+        there = parse_recipe(there).to_dict()
     differing = list(_differences(there, recipe.to_dict()))
     if differing:
         key, was, now = differing[0]

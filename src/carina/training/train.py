@@ -9,7 +9,6 @@ import contextlib
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,7 +22,6 @@ from numpy.typing import NDArray
 from carina.data.catalogue import Catalogue
 from carina.data.confounding.audit import verdict_on
 from carina.data.pixels import PixelCache
-from carina.errors import DataError, RecipeError
 from carina.evaluation.card import card_files
 from carina.images.prepare import Preparation
 from carina.records import Progress
@@ -34,25 +32,16 @@ from carina.training import run as runs
 from carina.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from carina.training.devices import deterministic, fabric, quiet
 from carina.training.export import OPSET, Exported, embeddings, export
-from carina.training.films import Films, id_of
+from carina.training.films import Films
 from carina.training.loop import Loop, Split
 from carina.training.network import Network
 from carina.training.recipe import Recipe, load_recipe, overridden
+from carina.training.selection import SIDES, Part, select
 from carina.training.weights import build
 
 Tell = Callable[[Progress], None]
 PARITY_FILMS = 64
 _PACKAGES = ("carina", "torch", "timm", "lightning", "onnx", "onnxruntime", "numpy")
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One split's films, as the catalogue lists them."""
-
-    sha256s: tuple[str, ...]
-    labels: NDArray[np.int64]  # (n,), into the run's classes
-    sources: tuple[str, ...]
-    ages: tuple[float | None, ...]  # years
 
 
 def train(
@@ -76,8 +65,7 @@ def train(
     tell = progress or (lambda event: None)
     chosen = overridden(recipe, overrides) if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
     films = catalogue if isinstance(catalogue, Catalogue) else Catalogue.open(Path(catalogue))
-    classes = _classes(films, chosen)
-    parts = {split: _part(films, split, classes) for split in ("train", "valid")}
+    classes, parts = select(films, chosen)
     with quiet(), deterministic():
         device = fabric(devices=devices, nodes=nodes, precision=_precision(chosen, precision))
         if not device.is_global_zero:
@@ -156,7 +144,7 @@ class _Job:
         )
 
     def _preparation(self, size: int) -> Preparation:
-        return Preparation(size=size, fit=self.recipe.data.fit)
+        return self.recipe.data.preparation(size)
 
     def _split(self, size: int) -> Split:
         """The films at one size, decoded once for good. The first process builds the cache, all read it."""
@@ -164,7 +152,7 @@ class _Job:
             cache = PixelCache.build(
                 self.catalogue, self._preparation(size), workers=self.recipe.data.workers, progress=self.tell
             )
-        return Split(*(_films(cache, self.parts[split]) for split in ("train", "valid")))
+        return Split(*(_films(cache, self.parts[side]) for side in SIDES))
 
     def _save(self, checkpoint: Checkpoint) -> None:
         self.run.write_history(checkpoint.position.history)
@@ -179,7 +167,7 @@ class _Job:
             "use": "not a medical device",
         }
         exported = export(network, _real_films(split), about=about)
-        listed, fingerprint = training_images(self.parts["train"].sha256s)
+        listed, fingerprint = training_images(self.parts["train"].films().sha256s)
         known, section = self._embeddings(exported, split)
         manifest = self._manifest(network, exported, fingerprint, loop, section)
         files = {
@@ -222,7 +210,7 @@ class _Job:
             data=Data(
                 catalogue=self.catalogue.fingerprint,
                 fingerprint=fingerprint,
-                images=len(self.parts["train"].sha256s),
+                images=len(self.parts["train"].films()),
                 counts=self._counts(),
             ),
             recipe=self.recipe.to_dict(),
@@ -261,61 +249,35 @@ class _Job:
 
         A fifth is allowed at either end, as nobody is strange for being a year older than all others.
         """
-        part, stated, known = self.parts["train"], self._sources(), []
-        for source in set(part.sources):
-            told = [age for age, name in zip(part.ages, part.sources, strict=True) if name == source]
+        taught, films = set(self.parts["train"].sha256s), self.catalogue.table("train")
+        stated, told = self._sources(), dict[str, list[float | None]]()
+        for source, sha256, age in zip(
+            *(films[name].to_pylist() for name in ("source", "sha256", "age")), strict=True
+        ):
+            if sha256 in taught:
+                told.setdefault(source, []).append(age)
+        known: list[float] = []
+        for source, ages in told.items():
             whole = stated.get(source, {}).get("ages") or ()
-            if None in told and not whole:
+            if None in ages and not whole:
                 return None
-            known += [float(age) for age in (*told, *whole) if age is not None]
+            known += [float(age) for age in (*ages, *whole) if age is not None]
         return (round(0.8 * min(known), 1), round(1.2 * max(known) + 1, 1)) if known else None
 
     def _counts(self) -> dict[str, dict[str, int]]:
         """Training films by source and class."""
-        part, counts = self.parts["train"], {}
+        part, counts = self.parts["train"].films(), {}
         for source, label in zip(part.sources, part.labels, strict=True):
             of = counts.setdefault(source, {})
             of[self.classes[label]] = of.get(self.classes[label], 0) + 1
         return counts
 
 
-def _classes(catalogue: Catalogue, recipe: Recipe) -> tuple[str, ...]:
-    wanted = recipe.data.classes or tuple(catalogue.classes)
-    unknown = [name for name in wanted if name not in catalogue.classes]
-    if unknown:
-        raise RecipeError(
-            f"[data]: classes: {unknown[0]!r} is not in the catalogue {catalogue.root}; "
-            f"it has {', '.join(catalogue.classes)}"
-        )
-    return wanted
-
-
-def _part(catalogue: Catalogue, split: str, classes: tuple[str, ...]) -> Part:
-    """A split's films of these classes. Raises DataError when a class has none."""
-    table = catalogue.table(split)
-    names = table.column("class").to_pylist()
-    place = {name: index for index, name in enumerate(classes)}
-    kept = [row for row, name in enumerate(names) if name in place]
-    labels = np.array([place[names[row]] for row in kept], np.int64)
-    empty = [name for name in classes if place[name] not in labels]
-    if empty:
-        raise DataError(
-            f"{catalogue.root}: no {split} film of {', '.join(empty)}; compile with more films or another "
-            "--seed, or leave the class out (data.classes in the recipe)"
-        )
-    sha256s, sources = table.column("sha256").to_pylist(), table.column("source").to_pylist()
-    ages = table.column("age").to_pylist()
-    return Part(
-        tuple(sha256s[row] for row in kept),
-        labels,
-        tuple(sources[row] for row in kept),
-        tuple(ages[row] for row in kept),
-    )
-
-
 def _films(cache: PixelCache, part: Part) -> Films:
-    ids = np.array([id_of(sha256) for sha256 in part.sha256s], np.uint64)
-    return Films(cache.pixels, cache.rows(part.sha256s), part.labels, ids)
+    copies = part.copies > 0
+    return Films(
+        cache.pixels, cache.rows(part.sha256s), part.labels, part.ids, copies if copies.any() else None
+    )
 
 
 def _real_films(split: Split) -> NDArray[np.uint8]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from carina.images.lettering import outside_ellipse
 from carina.images.prepare import Preparation
 
 PREPARATION = Preparation(size=192, fit="stretch")  # letters of 3 % of the film keep 6 pixels
 SIDE = 64  # pixels a side that border and blacked-out films are looked at with
 BORDER = 0.12  # of each side
-ELLIPSE = 0.46  # half axes of what is blacked out, in shares of the sides
 COMPONENTS = 40
 
 Films = NDArray[np.uint8]  # (N, S, S)
@@ -45,12 +45,6 @@ def border_mask(side: int) -> NDArray[np.bool_]:
     return mask
 
 
-def outside_mask(side: int) -> NDArray[np.bool_]:
-    """(side, side): what is left when an ellipse in the middle of the film is blacked out."""
-    y, x = (np.mgrid[0:side, 0:side] + 0.5) / side - 0.5
-    return np.asarray((x / ELLIPSE) ** 2 + (y / ELLIPSE) ** 2 >= 1, np.bool_)
-
-
 def border_only(small: Features) -> Features:
     """(N, side, side) to the outer 12 %, as principal components."""
     return _principal(small[:, border_mask(small.shape[1])])
@@ -58,7 +52,7 @@ def border_only(small: Features) -> Features:
 
 def blacked_out(small: Features) -> Features:
     """(N, side, side) to what lies outside the middle ellipse, as principal components."""
-    return _principal(small[:, outside_mask(small.shape[1])])
+    return _principal(small[:, outside_ellipse(small.shape[1])])
 
 
 def thumbnail(small: Features) -> Features:

@@ -1,7 +1,7 @@
 """Letters, arrows and other small bright marks in the margins of a film, counted and measured.
 
-A mark stands out from what surrounds it and is small: neither rib nor edge of the film. What is found
-is not read; catheters and clips are found as well. Needs scipy.
+What counts as a mark is what ``images/lettering.py`` would mask, by the same measures; here many films are
+asked at a time, and how large, how bright and where the marks are. Needs scipy.
 """
 
 from __future__ import annotations
@@ -9,11 +9,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from carina.data.confounding.lookaway import Features, Films, outside_mask
+from carina.data.confounding.lookaway import Features, Films
+from carina.images.lettering import (
+    CANVAS,
+    CONTRAST,
+    LARGEST,
+    LEAST_AREA,
+    SMALLEST,
+    WINDOW,
+    outside_ellipse,
+)
 
-CONTRAST = 50  # gray levels above the surroundings
-WINDOW = 0.047  # of the film's side: strokes are narrower
-SMALLEST, LARGEST, LEAST_AREA = 4, 24, 6  # pixels of a film of 192
 GRID = 4
 _CHUNK = 64
 
@@ -33,7 +39,7 @@ def _marks(films: Films) -> Features:
     hat = films - opened  # white top-hat: what is brighter than every window around it
     within_film = np.zeros((3, 3, 3), int)
     within_film[1] = 1
-    parts, count = ndimage.label((hat >= CONTRAST) & outside_mask(size), within_film)
+    parts, count = ndimage.label((hat >= CONTRAST) & outside_ellipse(size), within_film)
     return _measured(films, hat, parts, count)
 
 
@@ -49,7 +55,7 @@ def _measured(films: Films, hat: Films, parts: NDArray[np.int32], count: int) ->
     value = np.bincount(part, films.ravel()[at], count) / np.maximum(area, 1)
     of = np.zeros(count, np.int64)
     of[part] = film
-    scale = films.shape[1] / 192
+    scale = films.shape[1] / CANVAS
     low, high = SMALLEST * scale, LARGEST * scale
     mark = (height >= low) & (height <= high) & (width >= low / 2) & (width <= high)
     mark &= area >= LEAST_AREA * scale**2

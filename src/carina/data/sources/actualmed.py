@@ -11,6 +11,7 @@ from pathlib import Path
 from carina.data.sources.cells import age_in_years, cell, patient_id, sex_letter, view_word
 from carina.data.sources.layout import FilmIndex, films, find_table, needed_table, pair
 from carina.data.sources.source import LeftOut, Source
+from carina.data.sources.way import github
 from carina.records import SourceImage
 
 
@@ -45,9 +46,10 @@ def read(root: Path) -> Iterator[SourceImage | LeftOut]:
 SOURCE = Source(
     name="actualmed",
     title="Actualmed COVID-19 chest X-ray dataset initiative",
-    licence="as its authors state",
+    licence="for research only, as its authors state",
     citation="Chung, Wang, Wong: Actualmed COVID-19 chest X-ray dataset initiative, 2020",
     recognise=recognise,
     read=read,
     terms="free download from GitHub",
+    way=github("agchung/Actualmed-COVID-chestxray-dataset"),
 )

@@ -18,6 +18,7 @@ from pathlib import Path
 from carina.data.sources.layout import films, films_in, folders, subfolders
 from carina.data.sources.names import patient_from_name
 from carina.data.sources.source import LeftOut, Source
+from carina.data.sources.way import Kaggle
 from carina.records import SourceImage
 
 _CUSTOM = re.compile(
@@ -61,4 +62,5 @@ SOURCE = Source(
     read=read,
     terms="free download from Mendeley Data, or from Kaggle with an account",
     ages=(1, 5),
+    way=Kaggle("paultimothymooney/chest-xray-pneumonia"),
 )

@@ -15,6 +15,7 @@ from pathlib import Path
 from carina.data.sources.cells import age_in_years, cell, sex_letter, view_word
 from carina.data.sources.layout import Row, films, find_table, needed_table, rows
 from carina.data.sources.source import LeftOut, Source
+from carina.data.sources.way import ByHand
 from carina.records import SourceImage
 
 _FINDINGS = (
@@ -99,4 +100,8 @@ SOURCE = Source(
     recognise=recognise,
     read=read,
     terms="register with Stanford AIMI",
+    way=ByHand(
+        "https://stanfordmlgroup.github.io/competitions/chexpert/",
+        "register with Stanford AIMI, sign its agreement",
+    ),
 )

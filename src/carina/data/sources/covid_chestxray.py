@@ -12,6 +12,7 @@ from pathlib import Path
 from carina.data.sources.cells import age_in_years, cell, patient_id, sex_letter, view_word
 from carina.data.sources.layout import FilmIndex, Row, films, find_table, needed_table, pair, rows
 from carina.data.sources.source import LeftOut, Source
+from carina.data.sources.way import github
 from carina.records import SourceImage
 
 _NOT_A_FILM = frozenset({"CT", "AXIAL", "CORONAL", "SAGITTAL"})
@@ -66,4 +67,5 @@ SOURCE = Source(
     recognise=recognise,
     read=read,
     terms="free download from GitHub",
+    way=github("ieee8023/covid-chestxray-dataset"),
 )

@@ -15,6 +15,7 @@ from pathlib import Path
 from carina.data.sources.cells import age_in_years, cell, patient_id, sex_letter, view_word
 from carina.data.sources.layout import FilmIndex, Row, films, find_table, folders, rows
 from carina.data.sources.source import LeftOut, Source
+from carina.data.sources.way import github
 from carina.records import SourceImage
 
 _NAME = re.compile(r"^(\d{1,4})(p?)(-?)$", re.IGNORECASE)
@@ -78,4 +79,5 @@ SOURCE = Source(
     recognise=recognise,
     read=read,
     terms="free download from GitHub",
+    way=github("armiro/COVID-CXNet"),
 )

@@ -13,6 +13,7 @@ from carina.data.sources.cells import age_in_years, cell, sex_letter, view_word
 from carina.data.sources.layout import FilmIndex, films, find_table, needed_table, pair
 from carina.data.sources.names import patient_from_name
 from carina.data.sources.source import LeftOut, Source
+from carina.data.sources.way import github
 from carina.records import SourceImage
 
 
@@ -52,9 +53,10 @@ def read(root: Path) -> Iterator[SourceImage | LeftOut]:
 SOURCE = Source(
     name="figure1",
     title="Figure 1 COVID-19 chest X-ray dataset initiative",
-    licence="as its authors state",
+    licence="for research only, as its authors state",
     citation="Chung: Figure 1 COVID-19 chest x-ray dataset initiative, 2020",
     recognise=recognise,
     read=read,
     terms="free download from GitHub",
+    way=github("agchung/Figure1-COVID-chestxray-dataset"),
 )

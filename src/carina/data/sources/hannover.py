@@ -11,6 +11,7 @@ from pathlib import Path
 from carina.data.sources.cells import age_in_years, cell, patient_id, sex_letter, view_word
 from carina.data.sources.layout import FilmIndex, films, find_table, needed_table, pair
 from carina.data.sources.source import LeftOut, Source
+from carina.data.sources.way import github
 from carina.records import SourceImage
 
 
@@ -49,4 +50,5 @@ SOURCE = Source(
     recognise=recognise,
     read=read,
     terms="free download from figshare or GitHub",
+    way=github("ml-workgroup/covid-19-image-repository"),
 )

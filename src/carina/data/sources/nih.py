@@ -13,6 +13,7 @@ from carina.data.sources.cells import age_in_years, cell, patient_id, sex_letter
 from carina.data.sources.layout import FilmIndex, films, find_table, needed_table, pair
 from carina.data.sources.names import patient_from_name
 from carina.data.sources.source import LeftOut, Source
+from carina.data.sources.way import Kaggle
 from carina.records import SourceImage
 
 
@@ -50,9 +51,10 @@ def read(root: Path) -> Iterator[SourceImage | LeftOut]:
 SOURCE = Source(
     name="nih",
     title="NIH ChestX-ray14",
-    licence="NIH Clinical Center; cite the paper",
+    licence="no restrictions on use; cite the paper and name the NIH Clinical Center",
     citation="Wang et al.: ChestX-ray8: hospital-scale chest X-ray database and benchmarks. CVPR 2017",
     recognise=recognise,
     read=read,
-    terms="free download from the NIH Clinical Center",
+    terms="free download from the NIH Clinical Center, or from Kaggle with an account",
+    way=Kaggle("nih-chest-xrays/data"),
 )

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from carina.data.sources.layout import films, folders, subfolders
 from carina.data.sources.source import LeftOut, Source
+from carina.data.sources.way import Kaggle
 from carina.records import SourceImage
 
 _LABELS = {"covid": "COVID", "covid 19": "COVID", "covid19": "COVID"} | {
@@ -55,4 +56,5 @@ SOURCE = Source(
     recognise=recognise,
     read=read,
     terms="from Kaggle, with an account",
+    way=Kaggle("tawsifurrahman/covid19-radiography-database"),
 )

@@ -13,6 +13,7 @@ from pathlib import Path
 from carina.data.sources.cells import cell
 from carina.data.sources.layout import FilmIndex, Row, films, find_table, needed_table, pair, rows
 from carina.data.sources.source import LeftOut, Source
+from carina.data.sources.way import ByHand
 from carina.records import SourceImage
 
 
@@ -58,4 +59,7 @@ SOURCE = Source(
     recognise=recognise,
     read=read,
     terms="register at Kaggle and accept the rules",
+    way=ByHand(
+        "https://www.kaggle.com/c/rsna-pneumonia-detection-challenge", "register at Kaggle, accept the rules"
+    ),
 )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from carina.data.sources.way import Way
 from carina.records import SourceImage
 
 
@@ -30,9 +31,10 @@ class Source:
 
     ``recognise`` looks at names and table headers only; ``read`` yields the films in a fixed order.
     A reader sets ``SourceImage.source`` to its own name, or to the name of the set a film really is
-    from where one folder joins two sets. ``terms`` says how a person comes by the set. ``ages`` is the
-    span of ages, in years, that the set's authors state for all of its films. ``generic`` readers know a
-    shape, not a set: their patients are unique only within the folder.
+    from where one folder joins two sets. ``terms`` says how a person comes by the set, and ``way`` what
+    ``carina fetch`` does about it. ``ages`` is the span of ages, in years, that the set's authors state
+    for all of its films. ``generic`` readers know a shape, not a set: their patients are unique only
+    within the folder.
     """
 
     name: str
@@ -44,4 +46,5 @@ class Source:
     terms: str = "yours"
     ages: tuple[float, float] | None = None
     scanner: str | None = None
+    way: Way | None = None
     generic: bool = False

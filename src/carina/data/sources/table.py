@@ -107,21 +107,28 @@ def listed(root: Path, tables: list[Path], source: str) -> Iterator[SourceImage 
     """The films that ``tables`` list, then what is left over on either side.
 
     A film with several rows (one for each box, say) is read once; where its rows differ in the label,
-    it is left out, because nothing says which one is right.
+    it is left out, because nothing says which one is right. Raises SourceError where no film at all is there.
     """
     base = root.parent if root.is_file() else root
     present = films(base)
     index = FilmIndex(present)
     found: dict[Path, list[Row]] = {}
+    missing: list[str] = []
     for table in tables:
         for row in rows(table):
             written = cell(row, *PATH).replace("\\", "/")
             path = _locate(table.parent, written, index)
             if path is None:
+                missing.append(written)
                 reason = f"{table.name} has a row for it, and the file is not there"
                 yield LeftOut(table.parent / written, "no_film", reason)
             else:
                 found.setdefault(path, []).append(row)
+    if missing and not found:
+        raise SourceError(
+            f"{base}: none of the {len(missing)} files that {tables[0].name} lists is there (the first: "
+            f"{missing[0]}); correct the paths in the table, or give the folder where they begin"
+        )
     for path, its_rows in found.items():
         labels = sorted({cell(row, *LABEL) for row in its_rows})
         if len(labels) > 1:

@@ -15,6 +15,7 @@ from pathlib import Path
 from carina.data.sources.cells import age_in_years, cell, sex_letter
 from carina.data.sources.layout import FilmIndex, Row, films, films_in, find_table, folders, rows
 from carina.data.sources.source import LeftOut, Source
+from carina.data.sources.way import Download, Kaggle, Way
 from carina.records import SourceImage
 
 _NAME = re.compile(r"^((CHN|MCU)CXR_\d+)_([01])$", re.IGNORECASE)
@@ -93,7 +94,7 @@ def _reader(name: str, wanted: frozenset[str]) -> Callable[[Path], Iterator[Sour
     return read
 
 
-def _source(name: str, title: str, *wanted: str, scanner: str | None = None) -> Source:
+def _source(name: str, title: str, way: Way, *wanted: str, scanner: str | None = None) -> Source:
     return Source(
         name=name,
         title=title,
@@ -104,13 +105,30 @@ def _source(name: str, title: str, *wanted: str, scanner: str | None = None) -> 
         read=_reader(name, frozenset(wanted)),
         terms="free download from the National Library of Medicine",
         scanner=scanner,
+        way=way,
     )
 
 
-BOTH = _source("shenzhen_montgomery", "Shenzhen and Montgomery in one folder", "shenzhen", "montgomery")
+_NLM = "https://openi.nlm.nih.gov/imgs/collections/"
+
+BOTH = _source(
+    "shenzhen_montgomery",
+    "Shenzhen and Montgomery in one folder",
+    Kaggle("kmader/pulmonary-chest-xray-abnormalities"),
+    "shenzhen",
+    "montgomery",
+)
 SHENZHEN = _source(
-    "shenzhen", "Shenzhen hospital X-ray set", "shenzhen", scanner="Philips DR Digital Diagnost"
+    "shenzhen",
+    "Shenzhen hospital X-ray set",
+    Download(f"{_NLM}ChinaSet_AllFiles.zip", "ChinaSet_AllFiles.zip"),
+    "shenzhen",
+    scanner="Philips DR Digital Diagnost",
 )
 MONTGOMERY = _source(
-    "montgomery", "Montgomery County X-ray set", "montgomery", scanner="Eureka stationary machine (CR)"
+    "montgomery",
+    "Montgomery County X-ray set",
+    Download(f"{_NLM}NLM-MontgomeryCXRSet.zip", "NLM-MontgomeryCXRSet.zip"),
+    "montgomery",
+    scanner="Eureka stationary machine (CR)",
 )

@@ -7,7 +7,16 @@ about real films.
 
 from carina.images.phantom.exposure import Look
 from carina.images.phantom.film import Phantom, phantom
-from carina.images.phantom.hospitals import HOSPITALS, write_hospitals, write_unseen
+from carina.images.phantom.hospitals import HOSPITALS, write_hospitals, write_phantoms, write_unseen
 from carina.images.phantom.lesions import FINDINGS
 
-__all__ = ["FINDINGS", "HOSPITALS", "Look", "Phantom", "phantom", "write_hospitals", "write_unseen"]
+__all__ = [
+    "FINDINGS",
+    "HOSPITALS",
+    "Look",
+    "Phantom",
+    "phantom",
+    "write_hospitals",
+    "write_phantoms",
+    "write_unseen",
+]

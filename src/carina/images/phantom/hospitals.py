@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from carina.errors import OutputError
+from carina.folders import claimed, whole
 from carina.images.phantom.dicom import write_dicom
 from carina.images.phantom.exposure import Look
 from carina.images.phantom.film import Phantom, phantom
@@ -55,6 +56,43 @@ class _Planned:
     path: Path
     look: Look
     size: int
+
+
+def write_phantoms(
+    out: Path,
+    *,
+    per_class: int = 60,
+    seed: int = 0,
+    confounded: float = 0.0,
+    unseen: int = 24,
+    size: int = 512,
+    progress: Callable[[Progress], None] | None = None,
+) -> dict[str, Path]:
+    """Three hospitals below ``out`` and, in ``out/unseen``, ``unseen`` films of a fourth; name → folder.
+
+    ``out`` appears when all of it is written: killed half-way, the same command starts again.
+    ``OutputError`` where ``out`` is not empty or cannot be written.
+    """
+    out = Path(os.path.abspath(out))  # noqa: PTH100 - "." has no name to write beside
+    _must_be_empty(out)
+    with claimed(out.parent):
+        try:
+            with whole(out) as folder:
+                made = write_hospitals(
+                    folder,
+                    per_class=per_class,
+                    seed=seed,
+                    confounded=confounded,
+                    size=size,
+                    progress=progress,
+                )
+                if unseen:
+                    made["unseen"] = write_unseen(folder / "unseen", count=unseen, seed=seed + 1, size=size)
+        except OSError as error:
+            raise OutputError(
+                f"{out}: cannot be written ({error.strerror}); make room or name another folder with --out"
+            ) from error
+    return {name: out / path.relative_to(folder) for name, path in made.items()}
 
 
 def write_hospitals(

@@ -1,0 +1,48 @@
+"""The verbs in which a person has the last word: review.
+
+They stand at the top level beside those of the road.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command()
+def review(
+    catalogue: Annotated[Path, typer.Argument(help="Folder that `carina compile` wrote.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Page to write; review.html in the catalogue by default.")
+    ] = None,
+    apply: Annotated[
+        Path | None, typer.Option(help="Decisions that the page saved: keep them for the next compile.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Cases on the page.")] = 400,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that read films.")] = None,
+) -> None:
+    """Show near copies side by side, for a person to confirm or split; conflicting labels first."""
+    from carina.terminal import bars, output
+
+    if apply is not None:
+        import shlex
+
+        from carina.data.decisions import keep
+
+        kept, again = keep(catalogue, apply)
+        output().print(f"{kept} cases are decided; they hold from the next compile on:", markup=False)
+        output().print(f"\n{shlex.join(again)}", markup=False)
+        return
+    from carina.evaluation.review_page import review as review_page
+
+    with bars() as tell:
+        made = review_page(catalogue, out=out, limit=limit, workers=workers, progress=tell)
+    output().print(
+        f"{made.cases} cases, {made.undecided} of them undecided; {made.conflicting} with labels that "
+        f"disagree; {made.shown} are on the page\n\nreview      {made.page}",
+        markup=False,
+    )

@@ -1,0 +1,1 @@
+"""Public sets, fetched whole or not at all."""
