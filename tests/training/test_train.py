@@ -16,6 +16,7 @@ from carina.data.catalogue import Catalogue
 from carina.errors import CacheError, DataError, RecipeError, RunError, WeightsError
 from carina.records import Progress
 from carina.scoring.bundle import Bundle
+from carina.scoring.distance import reference
 from carina.scoring.scorer import Scorer
 from carina.training.checkpoint import read_checkpoint
 from carina.training.devices import one_voice
@@ -366,3 +367,20 @@ def test_a_rate_that_was_found_stands_in_the_run_and_in_the_bundle(
 def test_a_stage_that_is_not_there_is_said(catalogue: Catalogue) -> None:
     with pytest.raises(RecipeError, match="has 2 stages and no stage 3; count from 1"):
         find_lr(catalogue, RECIPE, stage=3)
+
+
+def test_the_bundle_knows_where_its_training_films_lie(run: Path) -> None:
+    bundle = Bundle.open(run / "bundle")
+    known = reference(bundle)
+    assert known is not None
+    assert known.films.shape[0] == bundle.manifest.data.images
+    assert np.allclose(np.linalg.norm(known.films, axis=1), 1, atol=1e-3)
+    assert list(known.held_out) == sorted(known.held_out)
+    own = known.distances(known.films[:5])
+    assert own.max() <= known.held_out[-1] + 0.5
+
+
+def test_the_card_stands_beside_the_model_for_people_and_machines(run: Path) -> None:
+    content = json.loads((run / "bundle" / "card.json").read_text())
+    assert content["data"]["training_films"] == Bundle.open(run / "bundle").manifest.data.images
+    assert [len(items) for items in content["checklists"].values()] == [44, 27]

@@ -23,15 +23,16 @@ from carina.data.catalogue import Catalogue
 from carina.data.confounding.audit import verdict_on
 from carina.data.pixels import PixelCache
 from carina.errors import RunError
+from carina.evaluation.card import card_files
 from carina.images.prepare import Preparation
 from carina.records import Progress
+from carina.scoring import distance, intended
 from carina.scoring.bundle import Bundle, write_bundle
 from carina.scoring.manifest import Data, Input, Manifest, Normalisation, Parity, training_images
 from carina.training import run as runs
-from carina.training.card import card
 from carina.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from carina.training.devices import deterministic, fabric, quiet
-from carina.training.export import OPSET, Exported, export
+from carina.training.export import OPSET, Exported, embeddings, export
 from carina.training.films import Films
 from carina.training.loop import Loop, Split
 from carina.training.network import Network
@@ -186,13 +187,14 @@ class Job:
         }
         exported = export(network, _real_films(split), about=about)
         listed, fingerprint = training_images(self.parts["train"].films().sha256s)
-        manifest = self._manifest(network, exported, fingerprint, loop)
-        history = loop.position.history
+        known, section = self._embeddings(exported, split)
+        manifest = self._manifest(network, exported, fingerprint, loop, section)
         files = {
             "model.onnx": exported.onnx,
             "weights.safetensors": exported.weights,
-            "card.md": card(manifest, history[-1]).encode(),
+            **card_files(manifest),
             "training-images.txt": listed,
+            "embeddings.npy": known,
             "history.jsonl": self.run.root / "history.jsonl",
         }
         try:
@@ -204,7 +206,20 @@ class Job:
             ) from error
         self.tell(Progress("export", 1, 1))
 
-    def _manifest(self, network: Network, exported: Exported, fingerprint: str, loop: Loop) -> Manifest:
+    def _embeddings(self, exported: Exported, split: Split) -> tuple[bytes, dict[str, object]]:
+        """Where the training films lie, and how far from them the validation films do (``distance``)."""
+        taught = embeddings(exported.onnx, _spread(split.train, distance.MOST))
+        held_out = embeddings(exported.onnx, _spread(split.valid, distance.MOST_HELD_OUT))
+        return distance.carried(taught, held_out)
+
+    def _manifest(
+        self,
+        network: Network,
+        exported: Exported,
+        fingerprint: str,
+        loop: Loop,
+        far: Mapping[str, object],
+    ) -> Manifest:
         size, last = self.recipe.stage[-1].size, loop.position.history[-1]
         return Manifest(
             name=self.recipe.name or "carina",
@@ -224,7 +239,12 @@ class Job:
                 counts=self._counts(),
             ),
             recipe=self.recipe.to_dict(),
-            sections={"audit": self.verdict.to_dict(), "sources": self._sources()},
+            sections={
+                "audit": self.verdict.to_dict(),
+                "sources": self._sources(),
+                intended.SECTION: {"ages": self._ages()},
+                distance.SECTION: dict(far),
+            },
             versions=_versions(),
             parity=Parity(max_abs_diff=exported.apart, images=exported.images),
             training={
@@ -249,6 +269,26 @@ class Job:
             for each in listed
             if each["name"] in used
         }
+
+    def _ages(self) -> tuple[float, float] | None:
+        """The ages it is meant for; None where a set of training films does not say whom it shows.
+
+        A fifth is allowed at either end, as nobody is strange for being a year older than all others.
+        """
+        taught, films = set(self.parts["train"].sha256s), self.catalogue.table("train")
+        stated, told = self._sources(), dict[str, list[float | None]]()
+        for source, sha256, age in zip(
+            *(films[name].to_pylist() for name in ("source", "sha256", "age")), strict=True
+        ):
+            if sha256 in taught:
+                told.setdefault(source, []).append(age)
+        known: list[float] = []
+        for source, ages in told.items():
+            whole = stated.get(source, {}).get("ages") or ()
+            if None in ages and not whole:
+                return None
+            known += [float(age) for age in (*ages, *whole) if age is not None]
+        return (round(0.8 * min(known), 1), round(1.2 * max(known) + 1, 1)) if known else None
 
     def _counts(self) -> dict[str, dict[str, int]]:
         """Training films by source and class."""
@@ -282,12 +322,14 @@ def _films(cache: PixelCache, part: Part) -> Films:
 
 def _real_films(split: Split) -> NDArray[np.uint8]:
     """Films to hold the export against: spread over validation, topped up from training. (n, S, S)"""
-    picked = []
-    for films in (split.valid, split.train):
-        wanted = min(PARITY_FILMS - sum(map(len, picked)), len(films))
-        places = np.linspace(0, len(films) - 1, wanted).astype(np.int64)
-        picked.append(films.pixels[films.rows[places]])
-    return np.concatenate(picked)
+    first = _spread(split.valid, PARITY_FILMS)
+    return np.concatenate([first, _spread(split.train, PARITY_FILMS - len(first))])
+
+
+def _spread(films: Films, most: int) -> NDArray[np.uint8]:
+    """At most so many films, spread evenly over all of them, (n, S, S)."""
+    places = np.linspace(0, len(films) - 1, min(most, len(films))).astype(np.int64)
+    return np.asarray(films.pixels[films.rows[places]])
 
 
 @contextlib.contextmanager
