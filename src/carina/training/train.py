@@ -37,6 +37,7 @@ from carina.training.loop import Loop, Split
 from carina.training.network import Network
 from carina.training.recipe import Recipe, load_recipe, overridden
 from carina.training.selection import SIDES, Part, select
+from carina.training.snapshot import handed_over
 from carina.training.weights import build
 
 Tell = Callable[[Progress], None]
@@ -63,8 +64,7 @@ def train(
     where its newest checkpoint stands; a complete one is left as it is. ``overrides`` are
     ``key=value`` (``stage.0.epochs=2``). ``after`` names a finished run of the recipe's first stages: a new
     run goes on from its end, to the bits it would have reached by itself. Raises RecipeError,
-    CatalogueError and other DataErrors,
-    WeightsError, RunError, ExportError, each with its cure.
+    CatalogueError and other DataErrors, WeightsError, RunError, ExportError, each with its cure.
     """
     tell = progress or (lambda event: None)
     chosen = overridden(recipe, overrides) if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
@@ -298,7 +298,7 @@ def _begin_after(finished: Path, run: runs.Run, recipe: Recipe, fingerprint: str
     checkpoint = read_checkpoint(runs.Run(finished).checkpoints)
     if checkpoint is None:
         raise RunError(f"{finished}: its checkpoints are gone; remove the folder to train it again")
-    write_checkpoint(run.checkpoints, checkpoint)
+    write_checkpoint(run.checkpoints, handed_over(checkpoint))
 
 
 def _precision(recipe: Recipe, asked: str) -> str:

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from carina.training.recipe import Recipe
 
@@ -37,7 +38,7 @@ def tree(rows: Sequence[tuple[str, Recipe]]) -> tuple[Node, ...]:
         keys = [identity(recipe, stages) for stages in range(1, len(recipe.stage) + 1)]
         for stages, key in enumerate(keys, start=1):
             recipes.setdefault(key, recipe.model_copy(update={"stage": recipe.stage[:stages]}))
-        for short, long in zip(keys, keys[1:], strict=False):
+        for short, long in pairwise(keys):
             ways.setdefault(short, set()).add(long)
         ends.setdefault(keys[-1], []).append(name)
     nodes: dict[str, Node] = {}
