@@ -25,7 +25,7 @@ from carina.evaluation.compare import said
 from carina.evaluation.headline import Headline
 from carina.evaluation.report import render_page
 from carina.evaluation.study_table import COLUMNS, RowResult, cells, content, recommended, worst_class
-from carina.evaluation.wording import DASH, counted, interval, percent
+from carina.evaluation.wording import DASH, counted, interval, percent, with_interval
 from carina.evaluation.writing import write_all
 
 FORMAT = 1
@@ -140,7 +140,7 @@ def _as_reported(study: StudyPage) -> Section:
                 _beside(f"{row.images:,}", row, "images"),
                 _beside(row.body, row, "body"),
                 _beside(row.sizes, row, "size"),
-                _beside(row.rate_texts.replace("; ", "\n"), row, "lr"),
+                _beside(row.rate_texts, row, "lr"),
                 _beside(str(row.epochs), row, "epochs"),
                 _beside(f"{row.minutes:.1f}", row, "minutes"),
                 _beside(row.augmentation, row, "augmentation"),
@@ -148,7 +148,7 @@ def _as_reported(study: StudyPage) -> Section:
             )
         )
     text = (
-        "One line a configuration, in the columns of the report. Below our figure stands what was reported, "
+        "One line a configuration, in the columns of the report. Beside our figure stands what was reported, "
         "where it is known; nothing is filled in. Minutes are of training, with the stages a row shares with "
         "others counted in full, as if it had been trained alone."
     )
@@ -221,11 +221,8 @@ def _row(row: RowResult) -> Section:
     metrics = row.found.metrics
     what = f"{row.says}. " if row.says else ""
     belief = " ".join(f"{label} {text}" for label, text in row.found.belief.lines())
-    told = (
-        f"{what}Accuracy {percent(metrics.accuracy.value)} ({interval(metrics.accuracy)}), recall of disease "
-        f"{percent(metrics.detection.sensitivity.value)} ({interval(metrics.detection.sensitivity)}). "
-        f"{belief}"
-    )
+    recall = with_interval(metrics.detection.sensitivity)
+    told = f"{what}Accuracy {with_interval(metrics.accuracy)}, recall of disease {recall}. {belief}"
     blocks: list[Block] = [Paragraph(told)]
     if row.history:
         last = row.history[-1]
@@ -243,6 +240,10 @@ def _row(row: RowResult) -> Section:
             f"Learning rate by epoch: {row.rate_texts}.",
             "One cycle a stage.",
         )
+    )
+    blocks.extend(
+        Chart(figures.svg_data(curve), f"The rate finder's curve, {text}.", f"The rate finder, {text}.")
+        for text, curve in row.finders
     )
     if metrics.confusion:
         blocks.append(
@@ -316,8 +317,9 @@ def _beside(ours: str, row: RowResult, key: str) -> str:
     if stated is None:
         return ours
     if key == "accuracy":
-        return f"{ours}\nreported {percent(stated)}"
-    return f"{ours}\nreported {stated:,}" if isinstance(stated, int) else f"{ours}\nreported {stated}"
+        return f"{ours} (reported: {percent(stated)})"
+    text = f"{stated:,}" if isinstance(stated, int) else f"{stated}"
+    return f"{ours} (reported: {text})"
 
 
 def _with_limits(rate: Rate | None) -> str:

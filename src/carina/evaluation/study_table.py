@@ -46,6 +46,7 @@ class RowResult:
     chosen_by: float | None  # accuracy on validation films after the last epoch
     history: tuple[Mapping[str, Any], ...]
     rates: RatePlot
+    finders: tuple[tuple[str, bytes], ...]  # of each sweep for a rate: what it came to, and its curve as SVG
     mixed: Rate | None  # accuracy in the population of the study's mix
     against: str | None = None
     comparison: Comparison | None = None

@@ -367,11 +367,10 @@ class Loop:
 
     def _load_optimizer(self, checkpoint: Checkpoint) -> None:
         """Put each parameter's moments back. At the start of a stage there are none."""
-        if not (self.position.epoch or self.position.batch):
-            return
-        snapshot.load_optimizer(checkpoint.tensors, self.network, self.optimizer)
         if checkpoint.scaler:
             self.fabric.strategy.precision.load_state_dict(dict(checkpoint.scaler))
+        if self.position.epoch or self.position.batch:
+            snapshot.load_optimizer(checkpoint.tensors, self.network, self.optimizer)
 
     def _tell_step(self, rate: float) -> None:
         at = self.position

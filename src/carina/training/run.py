@@ -168,18 +168,21 @@ def _check_same(root: Path, identity: Mapping[str, Any], recipe: Recipe, fingerp
 
 
 def check_beginning(finished: Path, recipe: Recipe, fingerprint: str) -> None:
-    """Raises RunError unless ``finished`` is a complete run of its first stages on this catalogue."""
+    """Raises RunError unless ``finished`` is a complete run of the recipe's first stages on these films."""
     if not Run(finished).is_complete:
         raise RunError(f"{finished}: this run is not finished; finish it before another goes on from it")
     try:
-        stages = len(json.loads((finished / "run.json").read_bytes())["recipe"]["stage"])
+        identity = json.loads((finished / "run.json").read_bytes())
+        stages = len(identity["recipe"]["stage"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{finished}: run.json cannot be read ({error}); train it again") from error
-    if stages > len(recipe.stage):
+    if stages >= len(recipe.stage):
         raise RunError(
-            f"{finished}: has {stages} stages, the run that is to go on from it {len(recipe.stage)}"
+            f"{finished}: has {stages} stages, and the run that is to go on from it {len(recipe.stage)}; "
+            "name a run of its first stages"
         )
-    _check_same(finished, recipe.model_copy(update={"stage": recipe.stage[:stages]}), fingerprint)
+    beginning = recipe.model_copy(update={"stage": recipe.stage[:stages]})
+    _check_same(finished, identity, beginning, fingerprint)
 
 
 # What may change between a run and its resumption: it decides no weight.

@@ -15,8 +15,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,11 @@ from carina.evaluation.wording import counted, listed, with_interval
 from carina.records import Progress
 from carina.scoring.bundle import Bundle
 from carina.training.devices import is_first_process
-from carina.training.recipe import Recipe
+from carina.training.lr_finder import Finding
+from carina.training.lr_picture import picture
+from carina.training.recipe import Recipe, Stage
 from carina.training.schedule import one_cycle
+from carina.training.selection import select
 from carina.training.study_file import Study, StudyRow, load_study
 from carina.training.tracking import Tracker
 from carina.training.train import Tell, train
@@ -99,6 +103,8 @@ def study(
     steps = tree([(row.name, row.recipe) for row in chosen])
     tell = progress or (lambda event: None)
     root = Path(out)
+    for row in chosen:
+        select(films, row.recipe)  # what a row lacks is said before anything is trained
     with _study_folder(root):
         job = _Job(films, plan, chosen, judged, root, tracker, tell)
         for number, node in enumerate(steps, start=1):
@@ -183,6 +189,7 @@ class _Job:
         run, folder = self._run(node.name), self._evaluation(row.name)
         bundle = Bundle.open(run / "bundle")
         found, history = read_metrics(folder), read_history(bundle, run)
+        settled = _settled(row.recipe, bundle.manifest.training.get("rates", ()))
         against = row.against if row.against in self.rows else None
         return RowResult(
             name=row.name,
@@ -190,14 +197,15 @@ class _Job:
             run=f"runs/{node.name}",
             evaluation=f"rows/{row.name}",
             images=bundle.manifest.data.images,
-            stages=tuple(_stage(stage) for stage in row.recipe.to_dict()["stage"]),
+            stages=tuple(map(_stage, row.recipe.stage, settled.stage)),
             augmentation=augmentation_text(row.recipe),
             minutes=float(bundle.manifest.training["minutes"]),
             reported=row.reported.known(),
             found=found,
             chosen_by=history[-1]["accuracy"] if history else None,
             history=history,
-            rates=rate_plot(row.recipe),
+            rates=rate_plot(settled),
+            finders=_finders(bundle, run),
             mixed=at_mix(found.metrics, self.plan.mix) if self.plan.mix else None,
             against=against,
             comparison=None if against is None else self._comparison(against, row.name),
@@ -232,18 +240,24 @@ class _Job:
 
 def augmentation_text(recipe: Recipe) -> str:
     """What happens to training films, in a few words."""
-    limits = recipe.train.augment
-    if limits.is_off:
-        return "none"
+    limits, data, train = recipe.train.augment, recipe.data, recipe.train
+    copies, dummy = data.augment, data.distractor
     words = [
+        f"{data.per_class} of each class" if data.per_class else "",
+        f"every {copies.every}. {copies.class_} × {copies.copies}" if copies else "",
+        f"“{dummy.name}” of {dummy.count} from {listed(dummy.from_)}" if dummy else "",
+        f"mixup {train.mixup:g}" if train.mixup else "",
+        f"cutmix {train.cutmix:g}" if train.cutmix else "",
         f"±{limits.rotate:g}°" if limits.rotate else "",
         f"scale ±{100 * limits.scale:g} %" if limits.scale else "",
         f"shift ±{100 * limits.shift:g} %" if limits.shift else "",
         f"brightness ±{100 * limits.brightness:g} %" if limits.brightness else "",
         f"contrast ±{100 * limits.contrast:g} %" if limits.contrast else "",
+        f"gamma {limits.gamma:g}" if limits.gamma else "",
+        f"erased {100 * limits.erase:g} %" if limits.erase else "",
         "mirrored" if limits.flip else "",
     ]
-    return ", ".join(filter(None, words))
+    return ", ".join(filter(None, words)) or "none"
 
 
 def rate_plot(recipe: Recipe) -> RatePlot:
@@ -259,10 +273,30 @@ def rate_plot(recipe: Recipe) -> RatePlot:
     return RatePlot(tuple(epochs_), tuple(first), tuple(last))
 
 
-def _stage(keys: dict[str, Any]) -> dict[str, Any]:
-    rate = keys["lr"]
-    text = f"{rate[0]:g}–{rate[1]:g}" if isinstance(rate, list) else str(rate)
-    return {**{key: keys[key] for key in ("size", "frozen", "epochs")}, "lr": text}
+def _settled(recipe: Recipe, found: Sequence[Mapping[str, Any]]) -> Recipe:
+    """The recipe with the rates that were found where it said "find"."""
+    rates = {each["stage"]: each["lr"] for each in found}
+    stages = (
+        stage.at(rates[place]) if stage.lr == "find" and place in rates else stage
+        for place, stage in enumerate(recipe.stage)
+    )
+    return recipe.model_copy(update={"stage": tuple(stages)})
+
+
+def _stage(written: Stage, settled: Stage) -> dict[str, Any]:
+    first, last = settled.rates
+    text = f"{last:.3g}" if first == last else f"{first:.3g}–{last:.3g}"
+    text += " (found)" if written.lr == "find" else ""
+    return {"size": written.size, "frozen": written.frozen, "epochs": written.epochs, "lr": text}
+
+
+def _finders(bundle: Bundle, run: Path) -> tuple[tuple[str, bytes], ...]:
+    """The curves of the sweeps for a rate, read back from the run."""
+    path = run / "rates.json"
+    if not bundle.manifest.training.get("rates") or not path.is_file():
+        return ()
+    found = [Finding(**each) for each in json.loads(path.read_bytes())]
+    return tuple((f"stage {each.stage + 1}: {each.lr:.2g} taken", picture(each)) for each in found)
 
 
 def _chosen(plan: Study, names: Sequence[str]) -> tuple[StudyRow, ...]:
@@ -299,8 +333,8 @@ def _page(
         runs=runs,
         sharing=(
             f"{counted(len(rows), 'row')} of {counted(alone, 'epoch')} in all, trained as "
-            f"{counted(len(steps), 'run')} of {counted(own_epochs(steps), 'epoch')}: stages that "
-            "rows begin with in common were trained once."
+            f"{counted(len(steps), 'run')} of {counted(own_epochs(steps), 'epoch')}: "
+            "stages that rows begin with in common were trained once."
         ),
         minutes=minutes,
     )

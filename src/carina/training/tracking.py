@@ -1,9 +1,8 @@
 """Log trainings to MLflow beside the plain files: parameters, every epoch's figures, what was written.
 
-The files of a run stay the truth; MLflow holds a copy. Which MLflow run a folder belongs to, and how
-many epochs it has got, stands in the folder's ``mlflow.json``, so that a resumed training goes on in the
-same MLflow run and no epoch is logged twice.
-A plain folder needs no server: it holds a SQLite file and the artefacts.
+The files of a run stay the truth; MLflow holds a copy. Which MLflow run a folder belongs to, and how many
+epochs it has got, stands in the folder's ``mlflow.json``, so that a resumed training goes on in the same
+MLflow run. A plain folder needs no server: it holds a SQLite file and the artefacts.
 """
 
 from __future__ import annotations

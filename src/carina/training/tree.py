@@ -8,10 +8,10 @@ from the end of the run before it, to the same bits as a run that was never divi
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from carina.training.recipe import Recipe
 
@@ -38,7 +38,7 @@ def tree(rows: Sequence[tuple[str, Recipe]]) -> tuple[Node, ...]:
         keys = [identity(recipe, stages) for stages in range(1, len(recipe.stage) + 1)]
         for stages, key in enumerate(keys, start=1):
             recipes.setdefault(key, recipe.model_copy(update={"stage": recipe.stage[:stages]}))
-        for short, long in itertools.pairwise(keys):
+        for short, long in pairwise(keys):
             ways.setdefault(short, set()).add(long)
         ends.setdefault(keys[-1], []).append(name)
     nodes: dict[str, Node] = {}
