@@ -15,6 +15,7 @@ from carina.errors import CacheError, DataError, RecipeError, RunError
 from carina.records import Progress
 from carina.scoring.bundle import Bundle
 from carina.scoring.scorer import Scorer
+from carina.training.devices import one_voice
 from carina.training.train import train
 from tests.training.small import Small
 
@@ -64,6 +65,16 @@ def test_the_bundle_says_what_it_was_made_from(run: Path, catalogue: Catalogue) 
     assert manifest.training["epochs"] == 7
     listed = (run / "bundle" / "training-images.txt").read_text().split()
     assert listed == sorted(catalogue.table("train").column("sha256").to_pylist())
+
+
+def test_the_verdict_is_said_before_the_first_figure_and_after_the_last(
+    run: Path, told: list[Progress]
+) -> None:
+    verdict = Bundle.open(run / "bundle").manifest.sections["audit"]["sentence"]
+    assert verdict.startswith("Cannot be told whether figures on these films are skill")
+    said = [event.stage for event in told if event.stage == "epoch" or verdict in str(event.detail)]
+    assert said == ["note", *["epoch"] * 7, "note"]
+    assert f"**{verdict}**" in (run / "bundle" / "card.md").read_text()
 
 
 def test_the_card_says_that_it_is_no_medical_device_and_what_was_measured(run: Path) -> None:
@@ -141,8 +152,8 @@ def test_a_run_stopped_between_two_epochs_goes_on_to_the_same_bits(
 
 
 def test_a_run_is_not_resumed_with_another_recipe(run: Path, catalogue: Catalogue) -> None:
-    with pytest.raises(RunError, match=r"stage\.1\.epochs = 5, this recipe has 9"):
-        train(catalogue, RECIPE, run, overrides=["stage.1.epochs=9"])
+    with pytest.raises(RunError, match=r"stage\.2\.epochs = 5, this recipe has 9"):
+        train(catalogue, RECIPE, run, overrides=["stage.2.epochs=9"])
 
 
 def test_a_recipe_file_and_its_overrides_are_taken(tmp_path: Path, catalogue: Catalogue) -> None:
@@ -182,6 +193,52 @@ def test_a_film_that_is_gone_is_named_before_anything_is_trained(tmp_path: Path)
     gone.unlink()
     with pytest.raises(CacheError, match=gone.name):
         train(lacking, RECIPE, tmp_path / "run")
+
+
+def test_another_precision_is_answered_with_the_words_of_the_help(
+    tmp_path: Path, catalogue: Catalogue
+) -> None:
+    with pytest.raises(RunError, match="'foo' is not known; choose auto, 32-true, bf16-mixed or 16-mixed"):
+        train(catalogue, RECIPE, tmp_path / "run", precision="foo")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_recipe_may_be_plain_data_and_a_single_override_a_string(
+    tmp_path: Path, catalogue: Catalogue
+) -> None:
+    with pytest.raises(RecipeError, match="epochs: give at least 1"):
+        train(catalogue, RECIPE.to_dict(), tmp_path / "run", overrides="stage.1.epochs=0")
+
+
+def fail(error: Exception) -> None:
+    raise error
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_process_whose_first_is_still_at_work_says_its_error_itself(
+    monkeypatch: pytest.MonkeyPatch, rank: str
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    with pytest.raises(RunError, match="of my own"), one_voice(patience=0.1) as speaks:
+        fail(RunError("of my own" if speaks is (rank == "0") else "of another"))
+
+
+ORPHAN = """
+import os, time
+from carina.training.devices import one_voice
+os.environ["LOCAL_RANK"] = "1"
+if os.fork():
+    time.sleep(1)
+    os._exit(0)
+with one_voice():
+    raise RuntimeError("the line is dead")
+"""
+
+
+def test_a_process_whose_first_has_ended_is_silent() -> None:
+    line = [sys.executable, "-W", "ignore", "-c", ORPHAN]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 KILLER = """

@@ -170,7 +170,8 @@ class Copies:
                 continue
             for film in films:
                 for number, copy in enumerate(film.copies):
-                    state = "merged" if number else "yes" if film.image_id in inside else "conflict"
+                    out = "conflict" if group in self.conflicting else "no"
+                    state = "merged" if number else "yes" if film.image_id in inside else out
                     image = copy.image
                     what = (copy.class_name, image.source, copy.patient, film.facts.sha256)
                     rows.append((group, image.path, state, *what))

@@ -6,7 +6,6 @@ comparable, and printable as the plain data that stands in a run's folder and in
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import tomllib
@@ -18,6 +17,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from carina.errors import RecipeError
 from carina.images.prepare import MOST_CROP, Preparation
+from carina.training.faults import cure_for, in_words
 from carina.training.options import NO_AUGMENT, Augment, Copies, Distractor, Option
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
@@ -68,6 +68,7 @@ class TrainPart(Option):
     weight_decay: Annotated[float, Field(ge=0)] = 0.01  # fastai's default; none on norms and biases
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     class_weights: Literal["none", "balanced"] = "none"
+    balance: Literal["none", "source"] = "none"  # show the sources of each class equally often
     precision: Precision = "auto"
     augment: Augment = Augment()
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 5.0  # 0: after every step
@@ -92,10 +93,14 @@ class Stage(Option):
 
     ``lr`` is one rate, or two: those of the first and the last layer group, with even ratios between
     them. A frozen body has no first layers that learn, so a frozen stage uses the second of the two.
+
+    ``freeze_to`` keeps that many of the first layer groups as they are, statistics included (fastai's
+    ``freeze_to``): the first layers see edges, which films have as photographs have, and cost the most.
     """
 
     size: Annotated[int, Field(ge=16, le=2048)] = 224
     frozen: bool = False
+    freeze_to: Annotated[int, Field(ge=0)] = 0
     epochs: Annotated[int, Field(ge=1, le=10_000)]
     lr: float | tuple[float, float]
     batch: Annotated[int, Field(ge=2, le=65536)] | None = None  # instead of data.batch
@@ -118,6 +123,12 @@ class Stage(Option):
             if isinstance(value, list | tuple) and len(rates) == 2
             else float(rates[0])
         )
+
+    @model_validator(mode="after")
+    def _frozen_once(self) -> Stage:
+        if self.frozen and self.freeze_to:
+            raise ValueError("frozen = true keeps all layer groups already; leave freeze_to out")
+        return self
 
     @property
     def rates(self) -> tuple[float, float]:
@@ -154,7 +165,9 @@ class Recipe(Option):
 
 
 def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
-    """Read and check a recipe; ``overrides`` are ``key=value`` with dotted keys (``stage.0.epochs=2``).
+    """Read and check a recipe; ``overrides`` are ``key=value`` with dotted keys (``stage.1.epochs=2``).
+
+    Stages are counted from 1, as they are in everything a person reads.
 
     A bare name (``quick``) is a recipe that comes with Carina. Raises RecipeError, naming the file or the
     override, the key, and what to write instead.
@@ -167,7 +180,8 @@ def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
             f"{path}: no such recipe; name a TOML file, or one that comes with Carina (quick, demo, resnet34)"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read ({error}); a recipe is a TOML file in UTF-8") from error
+        fault = getattr(error, "strerror", None) or error
+        raise RecipeError(f"{path}: cannot be read ({fault}); a recipe is a TOML file in UTF-8") from error
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{path}: not valid TOML: {error}") from error
     for override in overrides:
@@ -211,7 +225,7 @@ def _override(keys: dict[str, Any], override: str) -> None:
     dotted, equals, text = override.partition("=")
     steps = [step.strip() for step in dotted.split(".")]
     if not equals or not all(steps):
-        raise RecipeError(f"--set {override}: write it as key=value, for example stage.0.epochs=2")
+        raise RecipeError(f"--set {override}: write it as key=value, for example stage.1.epochs=2")
     *parents, last = steps
     place: Any = keys
     for step in parents:
@@ -228,11 +242,11 @@ def _override(keys: dict[str, Any], override: str) -> None:
 
 
 def _index(stages: list[Any], step: str, override: str) -> int:
-    if not step.isdecimal() or int(step) >= len(stages):
+    if not step.isdecimal() or not 1 <= int(step) <= len(stages):
         raise RecipeError(
-            f"--set {override}: no item {step} in a list of {len(stages)}; count from 0, as in stage.0.epochs"
+            f"--set {override}: no item {step} in a list of {len(stages)}; count from 1, as in stage.1.epochs"
         )
-    return int(step)
+    return int(step) - 1
 
 
 def _value(text: str) -> Any:
@@ -267,17 +281,20 @@ def _sentence(fault: Mapping[str, Any]) -> str:
     where, keys = _place(steps)
     wrong = fault["type"]
     if wrong == "extra_forbidden":
-        near = difflib.get_close_matches(str(steps[-1]), keys, n=1)
-        cure = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(keys))}"
-        return f"{where}unknown key {str(steps[-1])!r}; {cure}"
+        elsewhere = {_heading(name): _names(part) for name, part in _PARTS.items()}
+        return f"{where}unknown key {str(steps[-1])!r}; {cure_for(str(steps[-1]), keys, elsewhere)}"
     if wrong == "missing":
         return f"{where}missing key {str(steps[-1])!r}; add it"
-    text = str(fault["msg"]).removeprefix("Value error, ")
-    text = text[:1].lower() + text[1:]
-    if not steps:
-        return text
-    given = "" if isinstance(fault["input"], Mapping) else f" (given: {fault['input']!r})"
-    return f"{where}{steps[-1]}: {text}{given}"
+    text = in_words(fault)
+    if steps and isinstance(steps[-1], int):  # an item of a list: [[stage]], or a name among classes
+        name = ".".join(map(str, steps[:-1]))
+        return f"{name} {steps[-1] + 1}: {text}"
+    return f"{where}{steps[-1]}: {text}" if steps else text
+
+
+def _heading(part: str) -> str:
+    """How the head of a part is written in TOML."""
+    return "[[stage]]" if part == "stage" else f"[{part}]"
 
 
 def _place(steps: Sequence[Any]) -> tuple[str, list[str]]:

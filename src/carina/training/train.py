@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from carina.data.catalogue import Catalogue
 from carina.data.confounding.audit import verdict_on
 from carina.data.pixels import PixelCache
+from carina.errors import RunError
 from carina.images.prepare import Preparation
 from carina.records import Progress
 from carina.scoring.bundle import Bundle, write_bundle
@@ -34,7 +35,7 @@ from carina.training.export import OPSET, Exported, export
 from carina.training.films import Films
 from carina.training.loop import Loop, Split
 from carina.training.network import Network
-from carina.training.recipe import Recipe, load_recipe, overridden
+from carina.training.recipe import Recipe, load_recipe, overridden, parse_recipe
 from carina.training.selection import SIDES, Part, select
 from carina.training.weights import build
 
@@ -45,10 +46,10 @@ _PACKAGES = ("carina", "torch", "timm", "lightning", "onnx", "onnxruntime", "num
 
 def train(
     catalogue: str | os.PathLike[str] | Catalogue,
-    recipe: str | os.PathLike[str] | Recipe,
+    recipe: str | os.PathLike[str] | Recipe | Mapping[str, Any],
     out: str | os.PathLike[str],
     *,
-    overrides: Sequence[str] = (),
+    overrides: str | Sequence[str] = (),
     devices: int = 1,
     nodes: int = 1,
     precision: str = "auto",
@@ -57,12 +58,13 @@ def train(
     """Train, export, and answer with the bundle's folder, ``out``/bundle.
 
     ``out`` may be new, empty, or an interrupted run of the same recipe and catalogue, which goes on
-    where its newest checkpoint stands; a complete one is left as it is. ``overrides`` are
-    ``key=value`` (``stage.0.epochs=2``). Raises RecipeError, CatalogueError and other DataErrors,
-    WeightsError, RunError, ExportError, each with its cure.
+    where its newest checkpoint stands; a complete one is left as it is. ``recipe`` is a TOML file, the
+    name of one that ships, or its content; ``overrides`` are ``key=value`` (``stage.1.epochs=2``).
+    Raises RecipeError, CatalogueError and other DataErrors, WeightsError, RunError, OutputError,
+    ExportError, each with its cure.
     """
     tell = progress or (lambda event: None)
-    chosen = overridden(recipe, overrides) if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
+    chosen = _chosen(recipe, overrides)
     films = catalogue if isinstance(catalogue, Catalogue) else Catalogue.open(Path(catalogue))
     classes, parts = select(films, chosen)
     with quiet(), deterministic():
@@ -105,6 +107,7 @@ class _Job:
         self.catalogue, self.recipe, self.classes, self.parts = catalogue, recipe, classes, parts
         self.device, self.run, self.tell = device, run, tell
         self.healthy = tuple(name for name in classes if name in catalogue.healthy)
+        self.verdict = verdict_on(catalogue)
 
     def go(self) -> Path:
         checkpoint = read_checkpoint(self.run.checkpoints)
@@ -124,11 +127,17 @@ class _Job:
             save=self._save,
             tell=self.tell,
         )
+        self._say_verdict()
         loop.fit(checkpoint)
+        self._say_verdict()
         if self.device.is_global_zero:
             self._ship(network, splits[self.recipe.stage[-1].size], loop)
         self.device.barrier()
         return self.run.bundle
+
+    def _say_verdict(self) -> None:
+        """No figure is printed without: before the first epoch and after the last."""
+        self.tell(Progress("note", 0, None, {"text": f"\nverdict     {self.verdict.sentence}"}))
 
     def _network(self, checkpoint: Checkpoint | None) -> Network:
         """The network; its weights are fetched only where no checkpoint will replace them."""
@@ -176,7 +185,13 @@ class _Job:
             "training-images.txt": listed,
             "history.jsonl": self.run.root / "history.jsonl",
         }
-        write_bundle(self.run.bundle, manifest, files)
+        try:
+            write_bundle(self.run.bundle, manifest, files)
+        except OSError as error:
+            raise RunError(
+                f"{self.run.bundle}: cannot be written ({error.strerror}); make room and give the same "
+                "command again: nothing is trained twice"
+            ) from error
         self.tell(Progress("export", 1, 1))
 
     def _manifest(self, network: Network, exported: Exported, fingerprint: str, loop: Loop) -> Manifest:
@@ -199,7 +214,7 @@ class _Job:
                 counts=self._counts(),
             ),
             recipe=self.recipe.to_dict(),
-            sections={"audit": verdict_on(self.catalogue).to_dict(), "sources": self._sources()},
+            sections={"audit": self.verdict.to_dict(), "sources": self._sources()},
             versions=_versions(),
             parity=Parity(max_abs_diff=exported.apart, images=exported.images),
             training={
@@ -233,10 +248,24 @@ class _Job:
         return counts
 
 
+def _chosen(
+    recipe: str | os.PathLike[str] | Recipe | Mapping[str, Any], overrides: str | Sequence[str]
+) -> Recipe:
+    changes = [overrides] if isinstance(overrides, str) else list(overrides)
+    if isinstance(recipe, Recipe | Mapping):
+        return overridden(recipe if isinstance(recipe, Recipe) else parse_recipe(recipe), changes)
+    return load_recipe(recipe, changes)
+
+
 def _films(cache: PixelCache, part: Part) -> Films:
     copies = part.copies > 0
     return Films(
-        cache.pixels, cache.rows(part.sha256s), part.labels, part.ids, copies if copies.any() else None
+        cache.pixels,
+        cache.rows(part.sha256s),
+        part.labels,
+        part.ids,
+        copies=copies if copies.any() else None,
+        sources=np.unique(part.sources, return_inverse=True)[1].astype(np.int64),
     )
 
 
