@@ -61,6 +61,7 @@ def test_evaluation_never_imports_torch() -> None:
         "fetch",
         "review",
         "labels",
+        "find-lr",
     ],
 )
 def test_help_imports_no_room(verb: str) -> None:

@@ -61,9 +61,13 @@ def epoch_line(detail: Mapping[str, float]) -> str:
 
 
 @contextmanager
-def bars() -> Iterator[Tell]:
-    """A function to hand to a room as ``progress``: one bar a stage, with the time left."""
+def bars(*, drawn: bool = True) -> Iterator[Tell]:
+    """A function to hand to a room as ``progress``: one bar a stage, with the time left.
+
+    Not ``drawn``, it says nothing: for the second process of a training on several devices.
+    """
     console = notes()
+    console.quiet = not drawn
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),

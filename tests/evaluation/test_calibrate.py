@@ -157,6 +157,13 @@ def test_a_site_needs_a_name_and_the_bundle_a_place(
         calibrate(bundle, catalogue, targets=(0.8,), out=tmp_path / "out", site=" ")
     with pytest.raises(OutputError, match="lies in the bundle"):
         calibrate(bundle, catalogue, targets=(0.8,), out=bundle / "out")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    scored: list[object] = []
+    for place, error in (("mine", BundleError), ("mine/thesis.txt/x", OutputError), ("/proc/x", OutputError)):
+        with pytest.raises(error):
+            calibrate(bundle, catalogue, targets=(0.8,), out=tmp_path / place, progress=scored.append)
+    assert not scored
 
 
 def test_the_verb_prints_the_table(bundle: Path, catalogue: Catalogue, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from carina.records import Progress
 from carina.scoring.bundle import Bundle
 from carina.scoring.scorer import Scorer
 from carina.training.checkpoint import read_checkpoint
+from carina.training.devices import one_voice
 from carina.training.find_lr import find_lr
 from carina.training.train import train
 from tests.training.small import Small
@@ -68,6 +69,16 @@ def test_the_bundle_says_what_it_was_made_from(run: Path, catalogue: Catalogue) 
     assert manifest.training["epochs"] == 7
     listed = (run / "bundle" / "training-images.txt").read_text().split()
     assert listed == sorted(catalogue.table("train").column("sha256").to_pylist())
+
+
+def test_the_verdict_is_said_before_the_first_figure_and_after_the_last(
+    run: Path, told: list[Progress]
+) -> None:
+    verdict = Bundle.open(run / "bundle").manifest.sections["audit"]["sentence"]
+    assert verdict.startswith("Cannot be told whether figures on these films are skill")
+    said = [event.stage for event in told if event.stage == "epoch" or verdict in str(event.detail)]
+    assert said == ["note", *["epoch"] * 7, "note"]
+    assert f"**{verdict}**" in (run / "bundle" / "card.md").read_text()
 
 
 def test_the_card_says_that_it_is_no_medical_device_and_what_was_measured(run: Path) -> None:
@@ -170,8 +181,8 @@ def test_a_run_whose_disk_fills_is_resumed_to_the_same_bits(
 
 
 def test_a_run_is_not_resumed_with_another_recipe(run: Path, catalogue: Catalogue) -> None:
-    with pytest.raises(RunError, match=r"stage\.1\.epochs = 5, this recipe has 9"):
-        train(catalogue, RECIPE, run, overrides=["stage.1.epochs=9"])
+    with pytest.raises(RunError, match=r"stage\.2\.epochs = 5, this recipe has 9"):
+        train(catalogue, RECIPE, run, overrides=["stage.2.epochs=9"])
 
 
 def test_a_recipe_file_and_its_overrides_are_taken(tmp_path: Path, catalogue: Catalogue) -> None:
@@ -240,6 +251,52 @@ def test_weights_of_another_network_leave_a_folder_in_which_the_right_ones_can_b
     assert notes == [f"{shipped}: 94 tensors used; not used: none"]
     accuracy = json.loads((out / "history.jsonl").read_text().splitlines()[0])["accuracy"]
     assert accuracy > 0.6  # it went on from what the bundle had learned
+
+
+def test_another_precision_is_answered_with_the_words_of_the_help(
+    tmp_path: Path, catalogue: Catalogue
+) -> None:
+    with pytest.raises(RunError, match="'foo' is not known; choose auto, 32-true, bf16-mixed or 16-mixed"):
+        train(catalogue, RECIPE, tmp_path / "run", precision="foo")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_recipe_may_be_plain_data_and_a_single_override_a_string(
+    tmp_path: Path, catalogue: Catalogue
+) -> None:
+    with pytest.raises(RecipeError, match="epochs: give at least 1"):
+        train(catalogue, RECIPE.to_dict(), tmp_path / "run", overrides="stage.1.epochs=0")
+
+
+def fail(error: Exception) -> None:
+    raise error
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_process_whose_first_is_still_at_work_says_its_error_itself(
+    monkeypatch: pytest.MonkeyPatch, rank: str
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    with pytest.raises(RunError, match="of my own"), one_voice(patience=0.1) as speaks:
+        fail(RunError("of my own" if speaks is (rank == "0") else "of another"))
+
+
+ORPHAN = """
+import os, time
+from carina.training.devices import one_voice
+os.environ["LOCAL_RANK"] = "1"
+if os.fork():
+    time.sleep(1)
+    os._exit(0)
+with one_voice():
+    raise RuntimeError("the line is dead")
+"""
+
+
+def test_a_process_whose_first_has_ended_is_silent() -> None:
+    line = [sys.executable, "-W", "ignore", "-c", ORPHAN]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 KILLER = """

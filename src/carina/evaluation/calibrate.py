@@ -20,8 +20,9 @@ from carina.data.confounding.audit import verdict_on
 from carina.data.confounding.verdict import Verdict
 from carina.errors import BundleError, ClaimError, MissingExtra, OutputError
 from carina.evaluation.answers import cached
+from carina.folders import check_can_write
 from carina.records import Progress
-from carina.scoring.bundle import Bundle, write_bundle
+from carina.scoring.bundle import Bundle, check_may_write, write_bundle
 from carina.scoring.manifest import MODEL
 from carina.scoring.operating import DEFAULT_SITE, SECTION, Corrected, Fit, OperatingPoint, Site, sites
 from carina.scoring.scorer import Scorer
@@ -161,6 +162,8 @@ def _check_request(bundle: Bundle, out: Path, site: str) -> None:
         raise ClaimError(f"{site!r} is no name of a site; name the hospital, such as --site north")
     if out.resolve() != bundle.root.resolve() and out.resolve().is_relative_to(bundle.root.resolve()):
         raise OutputError(f"{out}: lies in the bundle; name a folder outside it, or the bundle itself")
+    check_can_write(out)
+    check_may_write(out)
     sites(bundle)  # a section that cannot be read is found before an hour of scoring
 
 

@@ -102,10 +102,7 @@ def write_bundle(out: Path, manifest: Manifest, files: Mapping[str, bytes | Path
     strange = sorted(set(files).difference(FILES))
     if strange:
         raise BundleError(f"{out}: {strange[0]!r} is no file of a bundle; known are {', '.join(FILES)}")
-    if out.is_symlink() or (out.exists() and not (out / MANIFEST).is_file() and not _is_empty_folder(out)):
-        raise BundleError(
-            f"{out}: there is something that is no bundle; name another folder, or move it away"
-        )
+    check_may_write(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with beside(out) as new:
         hashes = {name: _copy(source, new / name) for name, source in sorted(files.items())}
@@ -121,8 +118,16 @@ def write_bundle(out: Path, manifest: Manifest, files: Mapping[str, bytes | Path
     return Bundle.open(out)
 
 
+def check_may_write(out: Path) -> None:
+    """Raises BundleError where ``out`` is something else than a bundle or an empty folder."""
+    if out.is_symlink() or (out.exists() and not (out / MANIFEST).is_file() and not _is_empty_folder(out)):
+        raise BundleError(
+            f"{out}: there is something that is no bundle; name another folder, or move it away"
+        )
+
+
 def _read_manifest(root: Path) -> Manifest:
-    if not root.is_dir():
+    if not os.path.isdir(root):  # noqa: PTH112 - Path's own raises where access is denied
         raise BundleError(f"{root}: no such folder; name the folder that holds {MANIFEST}")
     if not (root / MANIFEST).exists():
         inner = root / "bundle"

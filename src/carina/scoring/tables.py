@@ -71,7 +71,7 @@ class ScoreTable:
                 f"{self.path}: scores are written as {', '.join(SUFFIXES)}; choose one of these endings"
             )
         check_outside_bundles(self.path)
-        if self.path.is_dir():
+        if os.path.isdir(self.path):  # noqa: PTH112 - Path's own raises where access is denied
             raise OutputError(f"{self.path}: is a folder; name a file with --out")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)

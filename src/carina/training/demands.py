@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from carina.errors import RecipeError, RunError
+from carina.training.network import Network
 from carina.training.recipe import Recipe
 from carina.training.schedule import Plan
 
@@ -18,6 +19,17 @@ def check_shares(recipe: Recipe, plan: Plan, splits: Mapping[int, Any], devices:
     )
     if devices > 1 and smallest < 2 * devices:
         raise RunError(f"batches of {smallest} films are too small for {devices} devices; raise data.batch")
+
+
+def check_groups(recipe: Recipe, network: Network) -> None:
+    """Raises RecipeError where a stage would keep more layer groups than the body has."""
+    groups = len(network.groups()) - 1  # the last is the head
+    for number, stage in enumerate(recipe.stage, 1):
+        if stage.freeze_to >= groups:
+            raise RecipeError(
+                f"stage.{number}.freeze_to is {stage.freeze_to}, and the body has {groups} layer groups; "
+                "give fewer, or frozen = true to keep all of them"
+            )
 
 
 def check_metric(recipe: Recipe, classes: Sequence[str], healthy: Sequence[int]) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from carina.training import dice, mixing
 from carina.training.augment import shown
+from carina.training.balance import by_source, seen_before
 from carina.training.films import Feed, Films
 from carina.training.recipe import TrainPart
 
@@ -77,6 +78,9 @@ class Lessons:
             which, visit = dice.balanced_order(seed, epoch, self.films.labels)
         else:
             which, visit = dice.order(seed, epoch, count), np.zeros(count, np.int64)
+            if self.train.balance == "source":
+                which = by_source(which, self.films.labels, self.films.sources)
+                visit = seen_before(which)
         split = zip(np.array_split(which, batches), np.array_split(visit, batches), strict=True)
         return [Share(*part) for part in split]
 

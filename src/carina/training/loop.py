@@ -26,7 +26,7 @@ from carina.records import Progress
 from carina.training import dice, snapshot
 from carina.training.average import Average
 from carina.training.checkpoint import Checkpoint, Position
-from carina.training.demands import check_metric, check_shares
+from carina.training.demands import check_groups, check_metric, check_shares
 from carina.training.devices import seed
 from carina.training.features import CachedLessons, cached_views
 from carina.training.films import Films
@@ -76,6 +76,7 @@ class Loop:
         self.plan = Plan.of(recipe, len(some.train), len(some.valid))
         check_shares(recipe, self.plan, splits, fabric.world_size)
         check_metric(recipe, self.classes, self.healthy)
+        check_groups(recipe, network)
         self.position = Position()
         self.network.to(fabric.device, memory_format=torch.channels_last)
         self.average = Average(network, recipe.train.ema) if recipe.train.ema else None
@@ -124,7 +125,7 @@ class Loop:
         self.stage = self._stage_at_its_rate(find)
         self.batches = self.plan.batches[self.position.stage]
         self.network.set_size(self.stage.size)
-        self.network.freeze(self.stage.frozen)
+        self.network.freeze(self.stage.frozen, to=self.stage.freeze_to)
         if self.average is not None:
             self.average.enter(self.network, self.stage.size)
         self._best = {}
@@ -333,7 +334,7 @@ class Loop:
             at = self.position
             raise RunError(
                 f"the loss is no longer a number in stage {at.stage + 1}, epoch {at.epoch}; lower stage."
-                f"{at.stage}.lr and train into a new folder"
+                f"{at.stage + 1}.lr and train into a new folder"
             )
         return total
 

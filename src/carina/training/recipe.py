@@ -6,7 +6,6 @@ comparable, and printable as the plain data that stands in a run's folder and in
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import tomllib
@@ -18,6 +17,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from carina.errors import RecipeError
 from carina.images.prepare import MOST_CROP, Preparation
+from carina.training.faults import cure_for, in_words
 from carina.training.options import NO_AUGMENT, Augment, Copies, Distractor, Option
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
@@ -73,6 +73,7 @@ class TrainPart(Option):
     weight_decay: Annotated[float, Field(ge=0)] = 0.01  # fastai's default; none on norms and biases
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     class_weights: Literal["none", "balanced"] = "none"
+    balance: Literal["none", "source"] = "none"  # show the sources of each class equally often
     precision: Precision = "auto"
     augment: Augment = Augment()
     sampling: Literal["all", "balanced"] = "all"  # every film once an epoch, or every class as often
@@ -106,6 +107,11 @@ class TrainPart(Option):
                 'sampling = "balanced" and class_weights = "balanced" both make up for rare classes, and '
                 "together twice; choose one"
             )
+        if self.sampling == "balanced" and self.balance == "source":
+            raise ValueError(
+                'sampling = "balanced" shows every class as often, and balance = "source" keeps the classes '
+                "as they are; choose one"
+            )
         if self.frozen_views and (self.mixup or self.cutmix):
             raise ValueError(
                 "frozen_views keeps the features of single films, and mixup and cutmix show mixtures; "
@@ -121,10 +127,14 @@ class Stage(Option):
     them. A frozen body has no first layers that learn, so a frozen stage uses the second of the two.
     "find" lets the rate finder choose one before the stage begins; ``ratio`` says how many times slower
     the first layers learn than that, or than one given rate.
+
+    ``freeze_to`` keeps that many of the first layer groups as they are, statistics included (fastai's
+    ``freeze_to``): the first layers see edges, which films have as photographs have, and cost the most.
     """
 
     size: Annotated[int, Field(ge=16, le=2048)] = 224
     frozen: bool = False
+    freeze_to: Annotated[int, Field(ge=0)] = 0
     epochs: Annotated[int, Field(ge=1, le=10_000)]
     lr: Literal["find"] | float | tuple[float, float]
     ratio: Annotated[float, Field(ge=1)] = 1.0
@@ -155,6 +165,8 @@ class Stage(Option):
     def _one_spread(self) -> Stage:
         if isinstance(self.lr, tuple) and self.ratio != 1:
             raise ValueError("lr gives two rates, and ratio their ratio once more; leave one of them out")
+        if self.frozen and self.freeze_to:
+            raise ValueError("frozen = true keeps all layer groups already; leave freeze_to out")
         return self
 
     @property
@@ -200,7 +212,9 @@ class Recipe(Option):
 
 
 def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
-    """Read and check a recipe; ``overrides`` are ``key=value`` with dotted keys (``stage.0.epochs=2``).
+    """Read and check a recipe; ``overrides`` are ``key=value`` with dotted keys (``stage.1.epochs=2``).
+
+    Stages are counted from 1, as they are in everything a person reads.
 
     A bare name (``quick``) is a recipe that comes with Carina. Raises RecipeError, naming the file or the
     override, the key, and what to write instead.
@@ -213,7 +227,8 @@ def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
             f"{path}: no such recipe; name a TOML file, or one that comes with Carina (quick, demo, resnet34)"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read ({error}); a recipe is a TOML file in UTF-8") from error
+        fault = getattr(error, "strerror", None) or error
+        raise RecipeError(f"{path}: cannot be read ({fault}); a recipe is a TOML file in UTF-8") from error
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{path}: not valid TOML: {error}") from error
     for override in overrides:
@@ -257,7 +272,7 @@ def _override(keys: dict[str, Any], override: str) -> None:
     dotted, equals, text = override.partition("=")
     steps = [step.strip() for step in dotted.split(".")]
     if not equals or not all(steps):
-        raise RecipeError(f"--set {override}: write it as key=value, for example stage.0.epochs=2")
+        raise RecipeError(f"--set {override}: write it as key=value, for example stage.1.epochs=2")
     *parents, last = steps
     place: Any = keys
     for step in parents:
@@ -274,11 +289,11 @@ def _override(keys: dict[str, Any], override: str) -> None:
 
 
 def _index(stages: list[Any], step: str, override: str) -> int:
-    if not step.isdecimal() or int(step) >= len(stages):
+    if not step.isdecimal() or not 1 <= int(step) <= len(stages):
         raise RecipeError(
-            f"--set {override}: no item {step} in a list of {len(stages)}; count from 0, as in stage.0.epochs"
+            f"--set {override}: no item {step} in a list of {len(stages)}; count from 1, as in stage.1.epochs"
         )
-    return int(step)
+    return int(step) - 1
 
 
 def _value(text: str) -> Any:
@@ -314,21 +329,22 @@ def _sentence(fault: Mapping[str, Any]) -> str:
     where, keys = _place(steps)
     wrong = fault["type"]
     if wrong == "extra_forbidden":
-        near = difflib.get_close_matches(str(steps[-1]), keys, n=1)
-        cure = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(keys))}"
-        return f"{where}unknown key {str(steps[-1])!r}; {cure}"
+        elsewhere = {_heading(name): _names(part) for name, part in _PARTS.items()}
+        return f"{where}unknown key {str(steps[-1])!r}; {cure_for(str(steps[-1]), keys, elsewhere)}"
     if wrong == "missing":
         return f"{where}missing key {str(steps[-1])!r}; add it"
-    text = str(fault["msg"]).removeprefix("Value error, ")
-    text = text[:1].lower() + text[1:]
-    if not steps:
-        return text
-    if steps[0] == "stage" and len(steps) == 2:  # two keys of one table contradict each other
-        return f"stage {steps[1] + 1}: {text}"
-    if len(steps) == 1 and steps[0] in _PARTS:
-        return f"[{steps[0]}]: {text}"
-    given = "" if isinstance(fault["input"], Mapping) else f" (given: {fault['input']!r})"
-    return f"{where}{steps[-1]}: {text}{given}"
+    text = in_words(fault)
+    if steps and isinstance(steps[-1], int):  # an item of a list: [[stage]], or a name among classes
+        name = ".".join(map(str, steps[:-1]))
+        return f"{name} {steps[-1] + 1}: {text}"
+    if len(steps) == 1 and steps[0] in _PARTS and isinstance(fault["input"], Mapping):
+        return f"[{steps[0]}]: {text}"  # two keys of one table contradict each other
+    return f"{where}{steps[-1]}: {text}" if steps else text
+
+
+def _heading(part: str) -> str:
+    """How the head of a part is written in TOML."""
+    return "[[stage]]" if part == "stage" else f"[{part}]"
 
 
 def _place(steps: Sequence[Any]) -> tuple[str, list[str]]:

@@ -178,7 +178,7 @@ def _differences(was: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, 
         for name in sorted(set(was) | set(now)):
             yield from _differences(was.get(name), now.get(name), f"{key}.{name}" if key else name)
     elif isinstance(was, list) and isinstance(now, list) and len(was) == len(now):
-        for place, (old, new) in enumerate(zip(was, now, strict=True)):
+        for place, (old, new) in enumerate(zip(was, now, strict=True), 1):
             yield from _differences(old, new, f"{key}.{place}")
     elif was != now:
         yield key, was, now

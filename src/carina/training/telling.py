@@ -16,6 +16,8 @@ def about_stage(recipe: Recipe, stage: Stage, at: Position, views: int, batches:
     first, last = stage.rates
     rate = f"{last:.3g}" if first == last else f"{first:.3g} … {last:.3g}"
     body = "frozen" if stage.frozen else "unfrozen"
+    if stage.freeze_to:
+        body = f"the first {stage.freeze_to} layer groups frozen"
     text = f"stage {at.stage + 1} of {len(recipe.stage)}: {stage.size} px, {body}, "
     text += f"{stage.epochs} epoch{'s' * (stage.epochs > 1)}, lr {rate}"
     for found in at.found:

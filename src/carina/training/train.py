@@ -35,7 +35,7 @@ from carina.training.export import OPSET, Exported, export
 from carina.training.films import Films
 from carina.training.loop import Loop, Split
 from carina.training.network import Network
-from carina.training.recipe import Recipe, load_recipe, overridden
+from carina.training.recipe import Recipe, load_recipe, overridden, parse_recipe
 from carina.training.selection import SIDES, Part, select
 from carina.training.weights import build
 
@@ -47,10 +47,10 @@ _PACKAGES = ("carina", "torch", "timm", "lightning", "onnx", "onnxruntime", "num
 
 def train(
     catalogue: str | os.PathLike[str] | Catalogue,
-    recipe: str | os.PathLike[str] | Recipe,
+    recipe: str | os.PathLike[str] | Recipe | Mapping[str, Any],
     out: str | os.PathLike[str],
     *,
-    overrides: Sequence[str] = (),
+    overrides: str | Sequence[str] = (),
     devices: int = 1,
     nodes: int = 1,
     precision: str = "auto",
@@ -59,12 +59,13 @@ def train(
     """Train, export, and answer with the bundle's folder, ``out``/bundle.
 
     ``out`` may be new, empty, or an interrupted run of the same recipe and catalogue, which goes on
-    where its newest checkpoint stands; a complete one is left as it is. ``overrides`` are
-    ``key=value`` (``stage.0.epochs=2``). Raises RecipeError, CatalogueError and other DataErrors,
-    WeightsError, RunError, ExportError, each with its cure.
+    where its newest checkpoint stands; a complete one is left as it is. ``recipe`` is a TOML file, the
+    name of one that ships, or its content; ``overrides`` are ``key=value`` (``stage.1.epochs=2``).
+    Raises RecipeError, CatalogueError and other DataErrors, WeightsError, RunError, OutputError,
+    ExportError, each with its cure.
     """
     tell = progress or (lambda event: None)
-    chosen = overridden(recipe, overrides) if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
+    chosen = _chosen(recipe, overrides)
     films = catalogue if isinstance(catalogue, Catalogue) else Catalogue.open(Path(catalogue))
     classes, parts = select(films, chosen)
     with quiet(), deterministic():
@@ -107,13 +108,16 @@ class Job:
         self.catalogue, self.recipe, self.classes, self.parts = catalogue, recipe, classes, parts
         self.device, self.run, self.tell = device, run, tell
         self.healthy = tuple(name for name in classes if name in catalogue.healthy)
+        self.verdict = verdict_on(catalogue)
 
     def go(self) -> Path:
         checkpoint = read_checkpoint(self.run.checkpoints)
         loop = self.loop(checkpoint)
         if self.device.is_global_zero:
             self.run.write_history(checkpoint.position.history if checkpoint else ())
+        self._say_verdict()
         network = loop.fit(checkpoint)
+        self._say_verdict()
         if self.device.is_global_zero:
             self._ship(network, loop.splits[self.recipe.stage[-1].size], loop)
         self.device.barrier()
@@ -132,6 +136,10 @@ class Job:
             save=self._save if self.run else lambda checkpoint: None,
             tell=self.tell,
         )
+
+    def _say_verdict(self) -> None:
+        """No figure is printed without: before the first epoch and after the last."""
+        self.tell(Progress("note", 0, None, {"text": f"\nverdict     {self.verdict.sentence}"}))
 
     def _network(self, checkpoint: Checkpoint | None) -> Network:
         """The network; its weights are fetched only where no checkpoint will replace them."""
@@ -184,8 +192,8 @@ class Job:
             write_bundle(self.run.bundle, manifest, files)
         except OSError as error:
             raise RunError(
-                f"{self.run.bundle}: the model cannot be written ({error.strerror}); make room and give the "
-                "same command again: the training itself is kept"
+                f"{self.run.bundle}: cannot be written ({error.strerror}); make room and give the same "
+                "command again: nothing is trained twice"
             ) from error
         self.tell(Progress("export", 1, 1))
 
@@ -209,7 +217,7 @@ class Job:
                 counts=self._counts(),
             ),
             recipe=self.recipe.to_dict(),
-            sections={"audit": verdict_on(self.catalogue).to_dict(), "sources": self._sources()},
+            sections={"audit": self.verdict.to_dict(), "sources": self._sources()},
             versions=_versions(),
             parity=Parity(max_abs_diff=exported.apart, images=exported.images),
             training={
@@ -244,10 +252,24 @@ class Job:
         return counts
 
 
+def _chosen(
+    recipe: str | os.PathLike[str] | Recipe | Mapping[str, Any], overrides: str | Sequence[str]
+) -> Recipe:
+    changes = [overrides] if isinstance(overrides, str) else list(overrides)
+    if isinstance(recipe, Recipe | Mapping):
+        return overridden(recipe if isinstance(recipe, Recipe) else parse_recipe(recipe), changes)
+    return load_recipe(recipe, changes)
+
+
 def _films(cache: PixelCache, part: Part) -> Films:
     copies = part.copies > 0
     return Films(
-        cache.pixels, cache.rows(part.sha256s), part.labels, part.ids, copies if copies.any() else None
+        cache.pixels,
+        cache.rows(part.sha256s),
+        part.labels,
+        part.ids,
+        copies=copies if copies.any() else None,
+        sources=np.unique(part.sources, return_inverse=True)[1].astype(np.int64),
     )
 
 
