@@ -158,6 +158,7 @@ def section(six: dict[str, Any], children: dict[str, Any] | None, day: str) -> l
         minutes(six["seconds"]),
         "On the test split (no patient, no near copy on two sides); 95 % intervals, bootstrapped by patient:",
         headline(six["metrics"]["metrics"]),
+        f"> {six['metrics']['verdict']['sentence']}",
         classes(six["metrics"]["metrics"]),
     ]
     if children is not None:
@@ -166,6 +167,7 @@ def section(six: dict[str, Any], children: dict[str, Any] | None, day: str) -> l
             "### Children: pneumonia against normal, `chest_xray/train` alone",
             minutes(children["seconds"]),
             headline(metrics),
+            f"> {children['metrics']['verdict']['sentence']}",
         ]
     return parts
 

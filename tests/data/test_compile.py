@@ -530,3 +530,26 @@ def test_the_facts_of_each_set_stand_in_the_manifest(tmp_path: Path) -> None:
     assert known["shenzhen"]["scanner"] == "Philips DR Digital Diagnost"
     assert "Jaeger" in known["montgomery"]["citation"]
     assert set(manifest["counts"]) <= set(known)
+
+
+def two_clinics(root: Path) -> dict[str, Path]:
+    """North has TB and Normal, south Normal and Asthma."""
+    for number in range(6):
+        save(root / "south" / "Normal" / f"p{number:03}_1.png", 700 + number)
+        save(root / "south" / "Asthma" / f"p{number + 50:03}_1.png", 800 + number)
+    return {"north": clinic(root / "north"), "south": root / "south"}
+
+
+def test_classes_of_a_single_source_are_left_out_where_asked_and_counted(tmp_path: Path) -> None:
+    folders = two_clinics(tmp_path)
+    with pytest.raises(SplitError, match="every film of TB is from there"):
+        run(folders, tmp_path / "cat", hold_out=["north"])
+    report = run(folders, tmp_path / "cat", single_source="leave_out", hold_out=["north"])
+    assert report.classes == ("Normal",)
+    assert report.dropped == {"north": {"single_source": 6}, "south": {"single_source": 6}}
+    assert ("north", "of a class that one source alone has", 6) in report.reasons()
+    said = {row["reason"] for row in lines(tmp_path / "cat", "dropped.csv")}
+    assert "TB comes from north only, whose look would tell it; --single-source keep takes it in" in said
+    films = Catalogue.open(tmp_path / "cat").table()
+    on = set(zip(films["source"].to_pylist(), films["split"].to_pylist(), strict=True))
+    assert on == {("north", "test"), ("south", "train"), ("south", "valid")}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from carina.training import dice
 from carina.training.augment import augment
 from carina.training.recipe import Augment
 
@@ -58,6 +59,25 @@ def test_the_disc_moves_no_further_than_the_limit(limit: str, value: float) -> N
     moved = np.array([np.subtract(centre(film), (0.5, 0.7)) for film in changed])
     most = {"shift": 0.1, "rotate": 0.2 * np.sin(np.deg2rad(10)), "scale": 0.2 * 0.25}[limit]
     assert np.abs(moved).max() == pytest.approx(most, abs=0.015)
+
+
+def test_resolution_is_lost_film_by_film_and_by_every_other_one() -> None:
+    noise = torch.from_numpy(np.random.default_rng(0).uniform(0, 255, (200, 1, 64, 64)).astype(np.float32))
+    changed = augment(noise, ids(200), Augment(**NONE | {"resolution": 0.6}), seed=0, epoch=0)
+    kept = (changed.std((1, 2, 3)) / noise.std((1, 2, 3))).numpy()
+    untouched = (changed == noise).flatten(1).all(1).numpy()
+    assert 80 < untouched.sum() < 120
+    assert kept[~untouched].min() < 0.35  # 26 of 64 pixels left
+    assert kept[~untouched].std() > 0.05  # each its own share
+    assert changed.mean() == pytest.approx(float(noise.mean()), abs=0.5)
+    alone = augment(noise[7:8], ids(200)[7:8], Augment(**NONE | {"resolution": 0.6}), seed=0, epoch=0)
+    assert torch.equal(alone[0], changed[7])
+
+
+def test_what_a_film_lost_before_the_option_existed_is_what_it_loses_now() -> None:
+    """The numbers that are drawn for a film leave the first seven as they were."""
+    seven, more = (dice.augmentation(0, 3, ids(), count) for count in (7, 14))
+    assert np.array_equal(seven, more[:, :7])
 
 
 def test_brightness_and_contrast_stay_within_their_limits_and_the_gray_range() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -184,3 +185,18 @@ def test_bfloat16_trains_too_and_keeps_the_weights_in_float32(small: Any) -> Non
     loop = small.train(small.recipe(train={"precision": "bf16-mixed"}))
     assert np.isfinite(loop.position.history[-1]["valid_loss"])
     assert loop.network.head.weight.dtype == torch.float32
+
+
+def test_balanced_sources_and_lost_resolution_resume_to_the_same_bits(small: Any) -> None:
+    whole = small.split(32)
+    sources = (np.arange(60) // 3 % 10 == 0).astype(np.int64)  # six films of a rare source, two a class
+    splits = {32: Split(dataclasses.replace(whole.train, sources=sources), whole.valid)}
+    train = {"balance": "source", "augment": {"resolution": 0.5}, "checkpoint_minutes": 0}
+    recipe = small.recipe({"size": 32, "epochs": 2, "lr": 1e-2}, train=train)
+    checkpoints: list[Checkpoint] = []
+    first = small.train(recipe, save=kept(checkpoints), splits=splits)
+    plain = small.train(small.recipe({"size": 32, "epochs": 2, "lr": 1e-2}), splits=splits)
+    assert not small.same(first.network, plain.network)
+    for checkpoint in checkpoints[::3]:
+        resumed = small.train(recipe, checkpoint=checkpoint, splits=splits)
+        assert small.same(resumed.network, first.network)

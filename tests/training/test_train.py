@@ -67,6 +67,16 @@ def test_the_bundle_says_what_it_was_made_from(run: Path, catalogue: Catalogue) 
     assert listed == sorted(catalogue.table("train").column("sha256").to_pylist())
 
 
+def test_the_verdict_is_said_before_the_first_figure_and_after_the_last(
+    run: Path, told: list[Progress]
+) -> None:
+    verdict = Bundle.open(run / "bundle").manifest.sections["audit"]["sentence"]
+    assert verdict.startswith("Cannot be told whether figures on these films are skill")
+    said = [event.stage for event in told if event.stage == "epoch" or verdict in str(event.detail)]
+    assert said == ["note", *["epoch"] * 7, "note"]
+    assert f"**{verdict}**" in (run / "bundle" / "card.md").read_text()
+
+
 def test_the_card_says_that_it_is_no_medical_device_and_what_was_measured(run: Path) -> None:
     card = (run / "bundle" / "card.md").read_text()
     assert "not a medical device" in card

@@ -106,6 +106,14 @@ def compile_(
         float | None, typer.Option(help="Leave out patients known to be younger (years).")
     ] = None,
     conflicts: Annotated[str, typer.Option(help="Copies with two labels: leave_out, or keep.")] = "leave_out",
+    single_source: Annotated[
+        str,
+        typer.Option(help="Classes that one source alone has, whose look tells them: keep, or leave_out."),
+    ] = "keep",
+    hold_out: Annotated[
+        list[str] | None,
+        typer.Option(help="A source that is the whole test side, unseen in training; may be repeated."),
+    ] = None,
     healthy: Annotated[
         list[str] | None, typer.Option(help="A class that means nothing was found; may be repeated.")
     ] = None,
@@ -126,7 +134,8 @@ def compile_(
             views=_one_of("--views", views, ("frontal", "all")),
             min_age=min_age,
             conflicts=_one_of("--conflicts", conflicts, ("leave_out", "keep")),
-            healthy=healthy, decisions=decisions, workers=workers, progress=tell,
+            single_source=_one_of("--single-source", single_source, ("keep", "leave_out")),
+            hold_out=hold_out or (), healthy=healthy, decisions=decisions, workers=workers, progress=tell,
         )  # fmt: skip
     columns, rows = report.table()
     show(output(), table(columns, rows))
@@ -139,6 +148,8 @@ def compile_(
     if report.verdict is not None:
         output().print(f"verdict     {report.verdict.sentence}", markup=False)
     output().print(f"catalogue   {out}", markup=False)
+    if report.near_groups or report.conflict_groups:
+        notes().print(f"near copies side by side, for a person to decide: carina review {out}", markup=False)
 
 
 @app.command()

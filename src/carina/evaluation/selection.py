@@ -46,7 +46,7 @@ def truth(films: pa.Table, bundle: Bundle, catalogue: Catalogue) -> Labels:
 
 def known_films(films: pa.Table, bundle: Bundle, catalogue: Catalogue) -> Contamination:
     """How many of the films are not new to the bundle."""
-    return contamination(_identity(films), _identity(catalogue.table()), _trained_on(bundle))
+    return contamination(_identity(films), _identity(catalogue.table()), trained_on(bundle))
 
 
 def ask(
@@ -71,6 +71,6 @@ def _identity(films: pa.Table) -> Identity:
     return Identity(*(films[name].to_pylist() for name in ("sha256", "group", "patient")))
 
 
-def _trained_on(bundle: Bundle) -> frozenset[str]:
+def trained_on(bundle: Bundle) -> frozenset[str]:
     path = bundle.root / TRAINING_IMAGES
     return frozenset(path.read_text(encoding="ascii").split()) if path.is_file() else frozenset()

@@ -1,4 +1,4 @@
-"""Change a batch of training films a little: turn, scale, shift, brighten, harden.
+"""Change a batch of training films a little: blur, turn, scale, shift, brighten, harden.
 
 Works on the device, a whole batch at a time. What happens to a film depends on the seed, the epoch
 and the film alone.
@@ -21,8 +21,10 @@ def augment(
     """Changed copies of the films. (B, 1, S, S) float32 in [0, 255] → the same. What moves in is black."""
     if limits.is_off:
         return pixels
-    drawn = dice.augmentation(seed, epoch, ids, 7)  # (B, 7) in [0, 1)
+    drawn = dice.augmentation(seed, epoch, ids, 14)  # (B, 14) in [0, 1)
     sway = drawn * 2 - 1
+    if limits.resolution:
+        pixels = coarsened(pixels, 1 - limits.resolution * np.maximum(0, sway[:, 13]))
     if limits.rotate or limits.scale or limits.shift or limits.flip:
         theta = torch.from_numpy(_affine(sway, drawn[:, 6] < 0.5, limits)).to(pixels.device)
         grid = F.affine_grid(theta, list(pixels.shape), align_corners=False)
@@ -34,6 +36,22 @@ def augment(
         gain_lift = torch.from_numpy(tone).to(pixels.device)  # (2, B, 1, 1, 1)
         pixels = (pixels * gain_lift[0] + gain_lift[1]).clamp_(0, 255)
     return pixels
+
+
+def coarsened(pixels: torch.Tensor, shares: NDArray[np.float64]) -> torch.Tensor:
+    """Each film reduced to its share of the size and enlarged again, as if it had come as a small copy.
+
+    ``pixels`` (B, 1, S, S), ``shares`` (B,) in (0, 1]; 1 leaves every bit. Drawn film by film: one share
+    for a whole batch would give each batch statistics of its own, and batch norms learn those.
+    """
+    size = pixels.shape[-1]
+    sides = np.maximum(1, np.round(size * shares).astype(np.int64))
+    done = pixels.clone()
+    for side in np.unique(sides[sides < size]).tolist():
+        at = torch.from_numpy(np.flatnonzero(sides == side)).to(pixels.device)
+        small = F.interpolate(pixels[at], (side, side), mode="bilinear", align_corners=False, antialias=True)
+        done[at] = F.interpolate(small, (size, size), mode="bilinear", align_corners=False)
+    return done
 
 
 def shown(
@@ -57,7 +75,7 @@ def shown(
 
 
 def _affine(sway: NDArray[np.float64], mirrored: NDArray[np.bool_], limits: Augment) -> NDArray[np.float32]:
-    """Where each output place takes its pixel from, in [-1, 1] coordinates. (B, 7) → (B, 2, 3)"""
+    """Where each output place takes its pixel from, in [-1, 1] coordinates. (B, 14) → (B, 2, 3)"""
     angle = np.deg2rad(limits.rotate) * sway[:, 0]
     zoom = 1 / (1 + limits.scale * sway[:, 1])
     mirror = np.where(mirrored & limits.flip, -1.0, 1.0)

@@ -80,6 +80,7 @@ def _origins(manifest: Manifest) -> list[str]:
             facts.get("terms"),
             f"ages {ages[0]:g} to {ages[1]:g} years" if ages else None,
             f"taken with {facts['scanner']}" if facts.get("scanner") else None,
+            f"holds films of {', '.join(facts['made_of'])}" if facts.get("made_of") else None,
             facts.get("citation") if facts.get("citation") != "none" else None,
         ]
         lines.append(f"- {name}: {facts.get('title', name)}. " + "; ".join(text for text in said if text))

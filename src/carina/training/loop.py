@@ -21,10 +21,11 @@ import torch.nn.functional as F
 from lightning.fabric import Fabric
 from numpy.typing import NDArray
 
-from carina.errors import RunError
+from carina.errors import RecipeError, RunError
 from carina.records import Progress
 from carina.training import dice
 from carina.training.augment import shown
+from carina.training.balance import by_source
 from carina.training.checkpoint import Checkpoint, Position
 from carina.training.films import Feed, Films
 from carina.training.network import Network
@@ -67,6 +68,7 @@ class Loop:
         some = splits[recipe.stage[0].size]
         self.plan = Plan.of(recipe, len(some.train), len(some.valid))
         self._check_shares()
+        self._check_groups()
         self.weights = _class_weights(some.train.labels, len(self.classes), recipe.train.class_weights)
         self.position = Position()
         self.network.to(fabric.device, memory_format=torch.channels_last)
@@ -103,13 +105,23 @@ class Loop:
                 f"batches of {smallest} films are too small for {devices} devices; raise data.batch"
             )
 
+    def _check_groups(self) -> None:
+        """Raises RecipeError where a stage would keep more layer groups than the body has."""
+        groups = len(self.network.groups()) - 1  # the last is the head
+        for number, stage in enumerate(self.recipe.stage):
+            if stage.freeze_to >= groups:
+                raise RecipeError(
+                    f"stage.{number}.freeze_to is {stage.freeze_to}, and the body has {groups} layer groups; "
+                    "give fewer, or frozen = true to keep all of them"
+                )
+
     def _enter(self, checkpoint: Checkpoint | None) -> None:
         """Make network, optimizer and films ready for the position's stage."""
         self.stage = self.recipe.stage[self.position.stage]
         self.batches = self.plan.batches[self.position.stage]
         split = self.splits[self.stage.size]
         self.network.set_size(self.stage.size)
-        self.network.freeze(self.stage.frozen)
+        self.network.freeze(self.stage.frozen, to=self.stage.freeze_to)
         self._feed, self._valid = Feed(split.train, self.fabric.device), Feed(split.valid, self.fabric.device)
         if checkpoint is not None:
             self._load_network(checkpoint)
@@ -134,6 +146,8 @@ class Loop:
         at = self.position
         epoch = self.plan.epochs_before(at.stage) + at.epoch
         order = dice.order(self.recipe.train.seed, epoch, len(self._feed.films))
+        if self.recipe.train.balance == "source":
+            order = by_source(order, self._feed.films.labels, self._feed.films.sources)
         shares = np.array_split(order, self.batches)  # even: no film is left out, no batch of one
         told = self._epoch_began = time.monotonic()
         self._films_before = at.films  # in an epoch that was resumed, these took another process's time
@@ -295,6 +309,8 @@ class Loop:
         first, last = stage.rates
         rate = f"{last:g}" if first == last else f"{first:g} … {last:g}"
         body = "frozen" if stage.frozen else "unfrozen"
+        if stage.freeze_to:
+            body = f"the first {stage.freeze_to} layer groups frozen"
         text = f"stage {at.stage + 1} of {len(self.recipe.stage)}: {stage.size} px, {body}, "
         text += f"{stage.epochs} epoch{'s' * (stage.epochs > 1)}, lr {rate}"
         if at.epoch or at.batch:

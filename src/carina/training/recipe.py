@@ -68,6 +68,7 @@ class TrainPart(Option):
     weight_decay: Annotated[float, Field(ge=0)] = 0.01  # fastai's default; none on norms and biases
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     class_weights: Literal["none", "balanced"] = "none"
+    balance: Literal["none", "source"] = "none"  # show the sources of each class equally often
     precision: Precision = "auto"
     augment: Augment = Augment()
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 5.0  # 0: after every step
@@ -92,10 +93,14 @@ class Stage(Option):
 
     ``lr`` is one rate, or two: those of the first and the last layer group, with even ratios between
     them. A frozen body has no first layers that learn, so a frozen stage uses the second of the two.
+
+    ``freeze_to`` keeps that many of the first layer groups as they are, statistics included (fastai's
+    ``freeze_to``): the first layers see edges, which films have as photographs have, and cost the most.
     """
 
     size: Annotated[int, Field(ge=16, le=2048)] = 224
     frozen: bool = False
+    freeze_to: Annotated[int, Field(ge=0)] = 0
     epochs: Annotated[int, Field(ge=1, le=10_000)]
     lr: float | tuple[float, float]
     batch: Annotated[int, Field(ge=2, le=65536)] | None = None  # instead of data.batch
@@ -118,6 +123,12 @@ class Stage(Option):
             if isinstance(value, list | tuple) and len(rates) == 2
             else float(rates[0])
         )
+
+    @model_validator(mode="after")
+    def _frozen_once(self) -> Stage:
+        if self.frozen and self.freeze_to:
+            raise ValueError("frozen = true keeps all layer groups already; leave freeze_to out")
+        return self
 
     @property
     def rates(self) -> tuple[float, float]:

@@ -107,6 +107,7 @@ class _Job:
         self.catalogue, self.recipe, self.classes, self.parts = catalogue, recipe, classes, parts
         self.device, self.run, self.tell = device, run, tell
         self.healthy = tuple(name for name in classes if name in catalogue.healthy)
+        self.verdict = verdict_on(catalogue)
 
     def go(self) -> Path:
         checkpoint = read_checkpoint(self.run.checkpoints)
@@ -126,11 +127,17 @@ class _Job:
             save=self._save,
             tell=self.tell,
         )
+        self._say_verdict()
         loop.fit(checkpoint)
+        self._say_verdict()
         if self.device.is_global_zero:
             self._ship(network, splits[self.recipe.stage[-1].size], loop)
         self.device.barrier()
         return self.run.bundle
+
+    def _say_verdict(self) -> None:
+        """No figure is printed without: before the first epoch and after the last."""
+        self.tell(Progress("note", 0, None, {"text": f"\nverdict     {self.verdict.sentence}"}))
 
     def _network(self, checkpoint: Checkpoint | None) -> Network:
         """The network; its weights are fetched only where no checkpoint will replace them."""
@@ -207,7 +214,7 @@ class _Job:
                 counts=self._counts(),
             ),
             recipe=self.recipe.to_dict(),
-            sections={"audit": verdict_on(self.catalogue).to_dict(), "sources": self._sources()},
+            sections={"audit": self.verdict.to_dict(), "sources": self._sources()},
             versions=_versions(),
             parity=Parity(max_abs_diff=exported.apart, images=exported.images),
             training={
@@ -253,7 +260,12 @@ def _chosen(
 def _films(cache: PixelCache, part: Part) -> Films:
     copies = part.copies > 0
     return Films(
-        cache.pixels, cache.rows(part.sha256s), part.labels, part.ids, copies if copies.any() else None
+        cache.pixels,
+        cache.rows(part.sha256s),
+        part.labels,
+        part.ids,
+        copies=copies if copies.any() else None,
+        sources=np.unique(part.sources, return_inverse=True)[1].astype(np.int64),
     )
 
 
