@@ -85,7 +85,7 @@ def test_any_key_can_be_set_from_outside(path: Path, override: str, read: object
         ("stage.1.lr=-1", "stage 1: lr: a learning rate is above 0"),
         ("stage.1.lr=nan", "stage 1: lr: give one rate"),
         ("train.augment=strong", '[train]: augment: say "film" for the mild set'),
-        ("stage.0.freeze_to=2", "frozen = true keeps all layer groups already"),
+        ("stage.1.freeze_to=2", "frozen = true keeps all layer groups already"),
         ("data.classes=['TB']", "[data]: classes: name at least two classes"),
         ("stage.5.epochs=3", "--set stage.5.epochs=3: no item 5 in a list of 2; count from 1"),
         ("stage.0.epochs=3", "no item 0 in a list of 2; count from 1, as in stage.1.epochs"),
