@@ -177,3 +177,18 @@ def test_a_wrong_word_for_an_option_is_a_usage_error(tmp_path: Path) -> None:
 
 def test_version_says_it_is_no_medical_device() -> None:
     assert "Not a medical device" in carina("--version").stdout
+
+
+def test_find_lr_draws_the_curve_names_its_suggestions_and_writes_the_picture(
+    road: Path, tmp_path: Path
+) -> None:
+    line = ("find-lr", road / "catalogue", "--recipe", road / "recipe.toml", "--out", tmp_path / "curve.svg")
+    done = carina(*line)
+    assert done.returncode == 0, done.stderr
+    assert "●" in done.stdout
+    words = ("valley", "steep", "minimum / 10", "loss rises at", "stage 1: ", "curve       ")
+    assert all(word in done.stdout for word in words)
+    assert "<svg" in (tmp_path / "curve.svg").read_text()
+    wrong = carina("find-lr", road / "catalogue", "--recipe", road / "recipe.toml", "--stage", 2)
+    assert wrong.returncode == 1
+    assert "has 1 stages and no stage 2; count from 1" in wrong.stderr

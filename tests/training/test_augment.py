@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from carina.training import dice
-from carina.training.augment import augment
+from carina.training.augment import affine_grid, augment
 from carina.training.recipe import Augment
 
 NONE = {"rotate": 0, "scale": 0, "shift": 0, "brightness": 0, "contrast": 0}
@@ -90,3 +90,31 @@ def test_brightness_and_contrast_stay_within_their_limits_and_the_gray_range() -
     )
     assert hard.min() >= 0
     assert hard.max() <= 255
+
+
+def test_gamma_bends_the_tone_between_its_limits_and_leaves_black_and_white() -> None:
+    pixels = torch.tensor([0.0, 127.5, 255.0]).reshape(1, 1, 1, 3).expand(300, 1, 3, 3).clone()
+    bent = augment(pixels, ids(300), Augment(**NONE | {"gamma": 0.5}), seed=0, epoch=0)
+    assert bent[:, 0, :, 0].max() == 0
+    assert bent[:, 0, :, 2].min() == 255
+    middle = bent[:, 0, 0, 1] / 255
+    assert middle.min() == pytest.approx(0.5**1.5, abs=0.005)
+    assert middle.max() == pytest.approx(0.5 ** (1 / 1.5), abs=0.005)
+
+
+def test_erasing_takes_a_rectangle_from_its_share_of_the_films() -> None:
+    pixels = films(400)
+    changed = augment(pixels, ids(400), Augment(**NONE | {"erase": 0.4}), seed=0, epoch=0) != pixels
+    share = changed.flatten(1).float().mean(1)
+    assert 0.33 < (share > 0).float().mean() < 0.47
+    assert share.max() <= 0.21
+    one = changed[int(share.argmax()), 0]
+    rows, columns = one.any(1).sum(), one.any(0).sum()
+    assert int(one.sum()) == int(rows * columns)
+
+
+@pytest.mark.parametrize("size", [5, 64])
+def test_the_grid_is_torchs(size: int) -> None:
+    theta = torch.randn(7, 2, 3, generator=torch.Generator().manual_seed(0))
+    torchs = torch.nn.functional.affine_grid(theta, [7, 1, size, size], align_corners=False)
+    torch.testing.assert_close(affine_grid(theta, size), torchs, atol=1e-6, rtol=1e-6)

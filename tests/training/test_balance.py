@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from carina.training import dice
-from carina.training.balance import MOST, by_source, shares
+from carina.training.balance import MOST, by_source, shares, visits
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,7 @@ def test_another_epoch_shows_other_films_of_a_large_source() -> None:
 def test_one_source_a_class_changes_nothing_but_the_order() -> None:
     labels = np.repeat([0, 1], 30)
     assert sorted(by_source(dice.order(0, 0, 60), labels, labels)) == list(range(60))
+
+
+def test_a_film_that_comes_again_knows_how_often_it_was_seen() -> None:
+    assert visits(np.array([3, 1, 3, 0, 3, 1])).tolist() == [0, 0, 1, 0, 2, 1]

@@ -79,13 +79,13 @@ def test_any_key_can_be_set_from_outside(path: Path, override: str, read: object
         ("model.drop_rate=2", "[model]: drop_rate: give less than 1 (given: 2)"),
         (
             "stage.1.lr=fast",
-            'stage 1: lr: give one rate (3e-3), or two: [first layers, last layers] (given: "fast")',
+            'stage 1: lr: give one rate (3e-3), two: [first layers, last layers], or "find" (given:',
         ),
         ("stage.1.lr=[1e-3, 1e-5]", "stage 1: lr: the first layers' rate comes first"),
         ("stage.1.lr=-1", "stage 1: lr: a learning rate is above 0"),
         ("stage.1.lr=nan", "stage 1: lr: give one rate"),
         ("train.augment=strong", '[train]: augment: say "film" for the mild set'),
-        ("stage.0.freeze_to=2", "frozen = true keeps all layer groups already"),
+        ("stage.1.freeze_to=2", "frozen = true keeps all layer groups already"),
         ("data.classes=['TB']", "[data]: classes: name at least two classes"),
         ("stage.5.epochs=3", "--set stage.5.epochs=3: no item 5 in a list of 2; count from 1"),
         ("stage.0.epochs=3", "no item 0 in a list of 2; count from 1, as in stage.1.epochs"),
@@ -101,6 +101,10 @@ def test_any_key_can_be_set_from_outside(path: Path, override: str, read: object
         ("train.batch=8", "[train]: unknown key 'batch'; 'batch' belongs under [data]"),
         ("epochs=8", "unknown key 'epochs'; 'epochs' belongs under [[stage]]"),
         ("stage.1.learning_rate=1", "stage 1: unknown key 'learning_rate'; did you mean 'lr'?"),
+        ("train.metric=f1", "[train]: metric: choose accuracy, balanced_accuracy, "),
+        ("train.mixup=-1", "[train]: mixup: give at least 0"),
+        ("stage.2.ratio=10", "stage 2: lr gives two rates, and ratio their ratio once more"),
+        ("stage.1.ratio=0.5", "stage 1: ratio: give at least 1"),
         ("stage.first.epochs=3", "no item first in a list of 2"),
         ("model", "--set model: write it as key=value"),
         ("model.backbone.name=x", "backbone is a single value"),
@@ -152,3 +156,18 @@ def test_a_bare_name_is_a_recipe_that_ships_even_beside_a_folder_of_that_name(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "demo").mkdir()
     assert load_recipe("demo").stage[0].size == 64
+
+
+def test_two_cures_for_rare_classes_at_once_are_refused(path: Path) -> None:
+    with pytest.raises(
+        RecipeError, match=r"\[train\]: sampling = \"balanced\" and class_weights = .* choose one"
+    ):
+        load_recipe(path, ["train.sampling=balanced", "train.class_weights=balanced"])
+
+
+def test_a_ratio_slows_the_first_layers_of_a_single_or_a_found_rate() -> None:
+    stages = [{"epochs": 1, "lr": lr, "ratio": 100} for lr in (1e-2, "find")]
+    single, found = parse_recipe({"stage": stages}).stage
+    assert single.rates == pytest.approx((1e-4, 1e-2))
+    assert found.rates == pytest.approx((0.01, 1.0))
+    assert found.at(1e-3).rates == pytest.approx((1e-5, 1e-3))

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from carina import __version__
-from carina.cli import claims, review, sets, study, trust
+from carina.cli import claims, decisions, learning, review, sets, study, trust
 from carina.errors import CarinaError, MissingExtra
 
 NOTICE = "Research use. Not a medical device. Every film must be read by a qualified person."
@@ -29,7 +29,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(claims.app)
+app.add_typer(learning.app)
 app.add_typer(trust.app)
+app.add_typer(decisions.app)
 app.add_typer(sets.app)
 app.add_typer(review.app)
 app.add_typer(study.app)
@@ -202,6 +204,10 @@ def evaluate(
     site: Annotated[
         str | None, typer.Option(help="Whose operating points are tested; the only site's by default.")
     ] = None,
+    card: Annotated[
+        Path | None,
+        typer.Option(help="Write the bundle with these figures on its card: a new folder, or its own."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
 ) -> None:
     """Say what a bundle may claim on films it was not trained on."""
@@ -216,6 +222,7 @@ def evaluate(
             out=out,
             run=run,
             site=site,
+            card=card,
             seed=seed,
             progress=tell,
         )
@@ -234,14 +241,38 @@ def score(
     heatmaps: Annotated[Path | None, typer.Option(help="Folder for one overlay PNG a film.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None,
     top: Annotated[int, typer.Option(min=0, help="Films to list here, most suspicious first.")] = 50,
+    check: Annotated[
+        bool,
+        typer.Option("--check/--no-check", help="Refuse what is no film that this model was made for."),
+    ] = True,
+    sets: Annotated[
+        bool, typer.Option("--sets", help='Add the classes that cannot be ruled out: "TB or Other Findings".')
+    ] = False,
+    site: Annotated[str, typer.Option(help="Whose prediction sets.")] = "default",
 ) -> None:
     """Score new films. What cannot be read is listed as refused, never as normal."""
     from carina.scoring.run import score_films
     from carina.terminal import bars, notes, output, printable, show, table
 
+    bundle: Any = model
+    floors = None
+    if sets:
+        from carina.scoring.bundle import Bundle
+        from carina.scoring.operating import prediction_sets
+
+        bundle = Bundle.open(model)
+        floors = prediction_sets(bundle, site)
     with bars() as tell:
         summary = score_films(
-            paths, model, out=out, heatmaps=heatmaps, threads=threads, top=top, progress=tell
+            paths,
+            bundle,
+            out=out,
+            heatmaps=heatmaps,
+            threads=threads,
+            top=top,
+            check=check,
+            sets=floors,
+            progress=tell,
         )
     for refusal in summary.refusals:
         notes().print(f"refused  {printable(refusal.path)}: {printable(refusal.reason)}", markup=False)

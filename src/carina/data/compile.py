@@ -281,14 +281,18 @@ def _doubts(copies: Copies, conflicts: str) -> Iterator[str]:
 
 def _relatives(copies: Copies) -> Iterator[str]:
     """Sets that hold each other's films, and how many groups of copies join them."""
-    present = {c.image.source: c.folder.reader.name for film in copies.films for c in film.copies}
+    known = {
+        c.image.source: c.image.source if c.image.source in PUBLIC_SETS else c.folder.reader.name
+        for film in copies.films
+        for c in film.copies
+    }
     joined = Counter(
         pair
         for films in copies.members.values()
-        for pair in combinations(sorted({c.image.source for film in films for c in film.copies}), 2)
+        for pair in combinations(sorted({known[c.image.source] for film in films for c in film.copies}), 2)
     )
-    for one, other, words in kinship({*present, *present.values()}):
-        count = sum(n for pair, n in joined.items() if {one, other} <= {*pair, *(present[s] for s in pair)})
+    for one, other, words in kinship(known.values()):
+        count = joined[min(one, other), max(one, other)]
         found = "1 group of copies joins" if count == 1 else f"{count} groups of copies join"
         yield f"{words}; {found} the two, and a copy that was not found may stand on two sides"
 

@@ -82,11 +82,17 @@ class Bundle:
         they are read and hashed again. Raises :class:`~carina.errors.BundleError` when they changed.
         """
         held, self._model = self._model, None
-        if held is not None:
-            return held
-        data, found = _read_hashed(self.root, MODEL, keep=True)
-        if found != self.manifest.files[MODEL]:
-            raise BundleError(f"{self.root}: {MODEL} was changed after the bundle was opened; {_AGAIN}")
+        return held if held is not None else self.read(MODEL)
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one of the files that the manifest lists, hashed again.
+
+        Raises :class:`~carina.errors.BundleError` when they are not those of the manifest any more,
+        ``KeyError`` for a file it does not list.
+        """
+        data, found = _read_hashed(self.root, name, keep=True)
+        if found != self.manifest.files[name]:
+            raise BundleError(f"{self.root}: {name} was changed after the bundle was opened; {_AGAIN}")
         return data
 
 

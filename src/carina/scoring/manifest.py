@@ -14,7 +14,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 MANIFEST, MODEL, CARD, WEIGHTS = "bundle.json", "model.onnx", "card.md", "weights.safetensors"
 TRAINING_IMAGES, HISTORY = "training-images.txt", "history.jsonl"
-FILES = (MODEL, CARD, WEIGHTS, TRAINING_IMAGES, HISTORY)  # all that a bundle may hold beside its manifest
+CARD_JSON, EMBEDDINGS = "card.json", "embeddings.npy"
+FILES = (
+    MODEL,
+    CARD,
+    CARD_JSON,
+    WEIGHTS,
+    TRAINING_IMAGES,
+    HISTORY,
+    EMBEDDINGS,
+)  # beside the manifest: no other
 
 
 class _Section(BaseModel):

@@ -15,9 +15,11 @@ from pathlib import Path
 from carina.folders import claimed
 from carina.records import Prediction, Progress, Refusal
 from carina.scoring import heatmap
+from carina.scoring.abstain import Gate, checked
 from carina.scoring.bundle import Bundle
 from carina.scoring.inputs import Skipped
 from carina.scoring.scorer import Scorer
+from carina.scoring.sets import Sets
 from carina.scoring.tables import ScoreTable
 
 
@@ -52,15 +54,19 @@ def score_films(
     heatmaps: Path | None = None,
     threads: int | None = None,
     top: int = 50,
+    check: bool = True,
+    sets: Sets | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> ScoreSummary:
     """Score films, folders, globs and zip archives with one bundle.
 
     ``out`` is a ``.csv``, ``.jsonl`` or ``.parquet`` table with one row a film, in the order named;
-    ``heatmaps`` a folder that gets one overlay PNG for every scored film. Raises ``BundleError`` when
-    the bundle is not whole, ``OutputError`` when a result cannot be written (before the first film where
-    the place itself is wrong), and ``SourceError`` when a named path does not exist. A film that cannot
-    be read ends nothing: it is counted and listed.
+    ``heatmaps`` a folder that gets one overlay PNG for every scored film. With ``check`` a film that the
+    model was not made for (:mod:`carina.scoring.abstain`) is refused, whatever its score; ``sets`` adds
+    the column of prediction sets. Raises ``BundleError`` when the bundle is not whole, ``OutputError``
+    when a result cannot be written (before the first film where the place itself is wrong), and
+    ``SourceError`` when a named path does not exist. A film that cannot be read ends nothing: it is
+    counted and listed.
     """
     scorer = Scorer(bundle, threads=threads)
     skipped = Skipped()
@@ -70,8 +76,9 @@ def score_films(
     with ExitStack() as stack:
         if heatmaps is not None:
             stack.enter_context(claimed(heatmaps, "--heatmaps"))
-        table = stack.enter_context(ScoreTable(out, scorer.bundle.classes)) if out is not None else None
-        for item in scorer.score(paths, skipped, without=heatmaps):
+        table = stack.enter_context(ScoreTable(out, scorer.bundle.classes, sets)) if out is not None else None
+        answers = scorer.score(paths, skipped, without=heatmaps)
+        for item in checked(answers, Gate.of(scorer.bundle)) if check else answers:
             if table is not None:
                 table.write(item)
             if isinstance(item, Prediction):

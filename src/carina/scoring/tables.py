@@ -18,6 +18,7 @@ from typing import Any, Protocol, Self
 from carina.errors import OutputError
 from carina.folders import check_outside_bundles
 from carina.records import Prediction, Refusal
+from carina.scoring.sets import OR, Sets
 from carina.taxonomy import column_name
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
@@ -49,18 +50,22 @@ class ScoreTable:
     """Write scores row by row; a context manager.
 
     The columns are ``path``, ``class`` (the most probable), ``p_disease``, one ``p_<class>`` for each
-    class, and ``refused``: empty, or the reason, and then class and probabilities are empty (null in
-    JSON lines and Parquet). Probabilities are written with all the digits of a float32. The suffix
-    chooses the form. Raises :class:`~carina.errors.OutputError` when the suffix is none of
-    ``.csv .jsonl .parquet``, when a folder stands there or the place lies in a bundle, when two classes
-    would share a column, and when the disk fails: it says
-    how many films were written. Left by any exception, no table appears.
+    class, with ``sets`` a column ``set`` ("TB or Other Findings"), and ``refused``: empty, or the reason,
+    and then class and probabilities are empty (null in JSON lines and Parquet). Probabilities are
+    written with all the digits of a float32. The suffix chooses the form. Raises
+    :class:`~carina.errors.OutputError` when the suffix is none of ``.csv .jsonl .parquet``, when a folder
+    stands there or the place lies in a bundle, when two classes would share a column, and when the disk
+    fails: it says how many films were written. Left by any exception, no table appears.
     """
 
-    def __init__(self, path: str | os.PathLike[str], classes: Sequence[str]) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], classes: Sequence[str], sets: Sets | None = None
+    ) -> None:
         self.path = Path(path)
         self.classes = tuple(classes)
-        self.columns = ("path", "class", "p_disease", *map(column_name, self.classes), "refused")
+        self.sets = sets
+        added = () if sets is None else ("set",)
+        self.columns = ("path", "class", "p_disease", *map(column_name, self.classes), *added, "refused")
         if len(set(self.columns)) != len(self.columns):
             raise OutputError(f"{self.path}: a class is called like another column; rename the class")
         self.rows = 0
@@ -111,12 +116,15 @@ class ScoreTable:
             return {"path": item.path, **nothing, "refused": item.reason or item.code}
         if item.classes != self.classes:
             raise ValueError(f"{item.path}: scored for {item.classes}, the table is for {self.classes}")
-        probabilities = zip(self.columns[3:-1], map(_short, item.probabilities), strict=True)
+        shares = [_short(each) for each in item.probabilities]
+        probabilities = zip(map(column_name, self.classes), shares, strict=True)
+        sets = {} if self.sets is None else {"set": OR.join(self.sets.of(self.classes, shares))}
         return {
             "path": item.path,
             "class": item.top_class,
             "p_disease": round(item.p_disease, 9),
             **dict(probabilities),
+            **sets,
             "refused": "",
         }
 
@@ -160,7 +168,7 @@ class _Parquet:
         import pyarrow.parquet
 
         text, number = pyarrow.string(), pyarrow.float32()
-        kinds = [text if column in ("path", "class", "refused") else number for column in columns]
+        kinds = [text if column in ("path", "class", "set", "refused") else number for column in columns]
         self._schema = pyarrow.schema(list(zip(columns, kinds, strict=True)))
         self._table = pyarrow.Table
         self._file = pyarrow.parquet.ParquetWriter(path, self._schema, compression="zstd")

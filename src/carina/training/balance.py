@@ -40,3 +40,13 @@ def shares(counts: NDArray[np.int64]) -> NDArray[np.int64]:
         wanted[place] = min(MOST * counts[place], left // (len(counts) - rank))
         left -= int(wanted[place])
     return wanted
+
+
+def visits(order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How often each film of an epoch was seen in it before. (N,) → (N,)"""
+    by_film = np.argsort(order, kind="stable")
+    first = np.r_[True, np.diff(order[by_film]) != 0]
+    since = np.arange(len(order)) - np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))
+    seen = np.empty(len(order), np.int64)
+    seen[by_film] = since
+    return seen

@@ -17,7 +17,6 @@ from carina.training.recipe import Precision
 
 _NAMES = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 _PRECISIONS = get_args(Precision)
-_RANKS = ("RANK", "NODE_RANK", "LOCAL_RANK", "SLURM_PROCID")  # set by Fabric, torchrun and Slurm
 
 
 def fabric(*, devices: int = 1, nodes: int = 1, precision: str = "auto") -> Fabric:
@@ -56,7 +55,7 @@ def one_voice(patience: float = 20) -> Iterator[bool]:
     """
     parent = os.getppid()
     try:
-        yield all(os.environ.get(key, "0") == "0" for key in _RANKS)
+        yield is_first_process()
     except Exception:
         if os.environ.get("LOCAL_RANK", "0") != "0" and _has_ended(parent, patience):
             raise SystemExit(1) from None
@@ -71,6 +70,20 @@ def _has_ended(parent: int, patience: float) -> bool:
             return False
         time.sleep(0.05)
     return True
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that writes: told before Fabric is launched as well as after.
+
+    Lightning starts the processes of one machine with LOCAL_RANK, those of others are told by NODE_RANK
+    (or GROUP_RANK), and launchers such as torchrun and Slurm count all of them.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank() == 0
+    for name in ("RANK", "SLURM_PROCID"):
+        if name in os.environ:
+            return os.environ[name] == "0"
+    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK"))
 
 
 def chosen_precision(precision: str) -> str:
@@ -90,6 +103,17 @@ def _bf16_pays() -> bool:
         return torch.cuda.get_device_capability()[0] >= 8
     asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # names of torch 2.9 to 2.14
     return any(getattr(torch.cpu, name, lambda: False)() for name in asked)
+
+
+def seed(device: torch.device, number: int) -> None:
+    """Seed what a step on this device may draw from. ``torch.manual_seed`` asks every kind of device there
+    could be, which takes longer than the step of a head.
+    """
+    torch.default_generator.manual_seed(number)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(number)
+    elif device.type == "mps":
+        torch.mps.manual_seed(number)
 
 
 @contextlib.contextmanager

@@ -32,9 +32,13 @@ class Network(nn.Module):
         self.frozen = False
         self.layout: Layout = "NCHW"
 
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(N, 1, S, S) uint8, or float in [0, 255] → logits (N, C)"""
-        return self.classify(self.pool(self.features(pixels)))
+    def forward(self, seen: torch.Tensor) -> torch.Tensor:
+        """(N, 1, S, S) uint8, or float in [0, 255]; or embeddings (N, D) → logits (N, C)"""
+        return self.classify(seen if seen.ndim == 2 else self.embed(seen))
+
+    def embed(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(N, 1, S, S) uint8, or float in [0, 255] → (N, D) float32"""
+        return self.pool(self.features(pixels))
 
     def features(self, pixels: torch.Tensor) -> torch.Tensor:
         """What the body sees in the films. → (N, D, h, w)"""

@@ -22,6 +22,10 @@ from carina.training.options import NO_AUGMENT, Augment, Copies, Distractor, Opt
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
+Metric = Literal[
+    "accuracy", "balanced_accuracy", "worst_recall", "recall_disease", "auc_disease", "valid_loss"
+]
+
 
 class DataPart(Option):
     """``[data]``: which films, and how many at a time."""
@@ -57,6 +61,7 @@ class ModelPart(Option):
 
     backbone: Annotated[str, Field(min_length=1)] = "resnet34"
     pretrained: bool = True
+    weights: Annotated[str, Field(min_length=1)] | None = None  # a safetensors file, instead of those
     drop_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0  # dropout between pooling and the head
 
 
@@ -71,7 +76,21 @@ class TrainPart(Option):
     balance: Literal["none", "source"] = "none"  # show the sources of each class equally often
     precision: Precision = "auto"
     augment: Augment = Augment()
+    sampling: Literal["all", "balanced"] = "all"  # every film once an epoch, or every class as often
+    mixup: Annotated[float, Field(ge=0, le=10)] = 0.0  # alpha; 0.2 is usual, 0 is off
+    cutmix: Annotated[float, Field(ge=0, le=10)] = 0.0  # alpha; 1 is usual; with both, half of the films each
+    clip: Annotated[float, Field(ge=0)] = 0.0  # greatest norm of the gradient; 0: none
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0  # decay of the averaged weights, e.g. 0.998; 0: none
+    patience: Annotated[int, Field(ge=0)] = 0  # epochs without a gain after which a stage ends; 0: never
+    metric: Metric = "accuracy"  # what patience looks at
+    frozen_views: Annotated[int, Field(ge=0, le=1000)] = 0  # augmented views a frozen body sees; 0: all
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 5.0  # 0: after every step
+
+    @model_validator(mode="after")
+    def _one_balance(self) -> TrainPart:
+        if self.balance != "none" and self.sampling != "all":
+            raise ValueError("sampling balances the classes and balance the sources within them; choose one")
+        return self
 
     @field_validator("augment", mode="before")
     @classmethod
@@ -87,12 +106,29 @@ class TrainPart(Option):
             'say "film" for the mild set, "none", or a table such as { rotate = 5, shift = 0.04 }'
         )
 
+    @model_validator(mode="after")
+    def _balanced_once(self) -> TrainPart:
+        if self.sampling == "balanced" and self.class_weights == "balanced":
+            raise ValueError(
+                'sampling = "balanced" and class_weights = "balanced" both make up for rare classes, and '
+                "together twice; choose one"
+            )
+        if self.frozen_views and (self.mixup or self.cutmix):
+            raise ValueError(
+                "frozen_views keeps the features of single films, and mixup and cutmix show mixtures; "
+                "leave one out"
+            )
+        return self
+
 
 class Stage(Option):
     """One ``[[stage]]``: a size, a frozen body or not, epochs under one one-cycle, a learning rate.
 
     ``lr`` is one rate, or two: those of the first and the last layer group, with even ratios between
     them. A frozen body has no first layers that learn, so a frozen stage uses the second of the two.
+
+    "find" lets the rate finder choose one before the stage begins; ``ratio`` says how many times slower
+    the first layers learn than that, or than one given rate.
 
     ``freeze_to`` keeps that many of the first layer groups as they are, statistics included (fastai's
     ``freeze_to``): the first layers see edges, which films have as photographs have, and cost the most.
@@ -102,18 +138,21 @@ class Stage(Option):
     frozen: bool = False
     freeze_to: Annotated[int, Field(ge=0)] = 0
     epochs: Annotated[int, Field(ge=1, le=10_000)]
-    lr: float | tuple[float, float]
+    lr: Literal["find"] | float | tuple[float, float]
+    ratio: Annotated[float, Field(ge=1)] = 1.0
     batch: Annotated[int, Field(ge=2, le=65536)] | None = None  # instead of data.batch
 
     @field_validator("lr", mode="before")
     @classmethod
     def _rate(cls, value: Any) -> Any:
+        if value == "find":
+            return value
         rates = list(value) if isinstance(value, list | tuple) else [value]
         numbers = all(
             isinstance(r, int | float) and not isinstance(r, bool) and math.isfinite(r) for r in rates
         )
         if not numbers or len(rates) > 2 or not rates:
-            raise ValueError("give one rate (3e-3), or two: [first layers, last layers]")
+            raise ValueError('give one rate (3e-3), two: [first layers, last layers], or "find"')
         if min(rates) <= 0:
             raise ValueError("a learning rate is above 0")
         if len(rates) == 2 and rates[0] > rates[1]:
@@ -130,11 +169,25 @@ class Stage(Option):
             raise ValueError("frozen = true keeps all layer groups already; leave freeze_to out")
         return self
 
+    @model_validator(mode="after")
+    def _one_spread(self) -> Stage:
+        if isinstance(self.lr, tuple) and self.ratio != 1:
+            raise ValueError("lr gives two rates, and ratio their ratio once more; leave one of them out")
+        return self
+
     @property
     def rates(self) -> tuple[float, float]:
-        """The rates of the first and of the last layer group."""
-        first, last = self.lr if isinstance(self.lr, tuple) else (self.lr, self.lr)
+        """The rates of the first and of the last layer group; for 1 as the rate where it is to be found."""
+        if isinstance(self.lr, tuple):
+            first, last = self.lr
+        else:
+            last = 1.0 if self.lr == "find" else self.lr
+            first = last / self.ratio
         return (last, last) if self.frozen else (first, last)
+
+    def at(self, lr: float) -> Stage:
+        """The stage with a rate that was found."""
+        return self.model_copy(update={"lr": lr})
 
 
 class Recipe(Option):
@@ -172,7 +225,7 @@ def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     A bare name (``quick``) is a recipe that comes with Carina. Raises RecipeError, naming the file or the
     override, the key, and what to write instead.
     """
-    path = _found(Path(path))
+    path = shipped(Path(path))
     try:
         keys = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -190,7 +243,7 @@ def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     return parse_recipe(keys, origin=str(path))
 
 
-def _found(path: Path) -> Path:
+def shipped(path: Path) -> Path:
     """The path itself, or the shipped recipe of this name: in the wheel, or in the checkout."""
     if path.is_file() or path.suffix or len(path.parts) != 1:
         return path
@@ -257,6 +310,7 @@ def _value(text: str) -> Any:
         return text
 
 
+_UNION = ("float", "tuple[float,float]", "literal['find']")  # the kinds a rate can be of
 _PARTS: dict[str, type[BaseModel]] = {
     "data": DataPart,
     "model": ModelPart,
@@ -277,7 +331,7 @@ def _names(part: type[BaseModel]) -> list[str]:
 
 def _sentence(fault: Mapping[str, Any]) -> str:
     """One of pydantic's faults in words: where, what, and what to write."""
-    steps = [step for step in fault["loc"] if step not in ("float", "tuple[float,float]")]
+    steps = [step for step in fault["loc"] if step not in _UNION]
     where, keys = _place(steps)
     wrong = fault["type"]
     if wrong == "extra_forbidden":
@@ -286,6 +340,8 @@ def _sentence(fault: Mapping[str, Any]) -> str:
     if wrong == "missing":
         return f"{where}missing key {str(steps[-1])!r}; add it"
     text = in_words(fault)
+    if wrong == "value_error" and len(steps) == 1 and steps[0] in _PARTS:  # two keys contradict each other
+        return f"{_heading(steps[0])}: {text}"
     if steps and isinstance(steps[-1], int):  # an item of a list: [[stage]], or a name among classes
         name = ".".join(map(str, steps[:-1]))
         return f"{name} {steps[-1] + 1}: {text}"
