@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from carina.data.labels import LabelMap
 from carina.errors import RecipeError
 from carina.images.prepare import Preparation
 from carina.training.recipe import Augment, load_recipe, overridden, parse_recipe
+from carina.training.study_file import load_study
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 TWO_STAGES = """
@@ -40,8 +42,13 @@ def test_a_recipe_is_read_with_its_stages_in_order(path: Path) -> None:
 
 @pytest.mark.parametrize("shipped", sorted(RECIPES.glob("*.toml")), ids=lambda file: file.stem)
 def test_every_recipe_that_ships_is_valid(shipped: Path) -> None:
-    if "stage" in shipped.read_text(encoding="utf-8"):
+    text = shipped.read_text(encoding="utf-8")
+    if "[[row]]" in text:
+        assert load_study(shipped).rows
+    elif "[[stage]]" in text:
         assert load_recipe(shipped).stage
+    else:
+        assert LabelMap.load(shipped)
 
 
 @pytest.mark.parametrize(

@@ -295,7 +295,7 @@ def test_weights_of_another_network_leave_a_folder_in_which_the_right_ones_can_b
     shipped = run / "bundle" / "weights.safetensors"
     train(catalogue, recipe, out, overrides=[f"model.weights={shipped}"], progress=told.append)
     notes = [event.detail["text"] for event in told if event.stage == "note"]
-    assert notes == [f"{shipped}: 94 tensors used; not used: none"]
+    assert f"{shipped}: 94 tensors used; not used: none" in notes
     accuracy = json.loads((out / "history.jsonl").read_text().splitlines()[0])["accuracy"]
     assert accuracy > 0.6  # it went on from what the bundle had learned
 
