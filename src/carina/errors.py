@@ -25,6 +25,7 @@
     ├── BundleError           a bundle is missing, incomplete or does not match its manifest
     ├── ClaimError            a claim the data cannot carry, or one that makes no sense
     ├── OutputError           a result cannot be written
+    ├── DecoderError          no process can be started that decodes films
     └── MissingExtra          an optional part of Carina is not installed
 
 A message names the thing, what is wrong with it, and the cure, in one line:
@@ -170,6 +171,10 @@ class ClaimError(CarinaError):
 
 class OutputError(CarinaError):
     """A result cannot be written."""
+
+
+class DecoderError(CarinaError):
+    """No process can be started that decodes films."""
 
 
 class MissingExtra(CarinaError):

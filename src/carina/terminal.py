@@ -25,6 +25,7 @@ from rich.progress import (
 from rich.table import Table
 
 from carina import records
+from carina.lines import printable as printable
 
 _WIDEST = 1000  # columns
 
@@ -123,10 +124,3 @@ def _cell(value: object) -> str:
     from rich.markup import escape
 
     return escape(printable(str(value)))
-
-
-def printable(text: str) -> str:
-    """``text`` with control characters escaped: a file's name cannot move the cursor."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text
-    )

@@ -223,32 +223,20 @@ def score(
     top: Annotated[int, typer.Option(min=0, help="Films to list here, most suspicious first.")] = 50,
 ) -> None:
     """Score new films. What cannot be read is listed as refused, never as normal."""
+    from carina import lines
     from carina.scoring.run import score_films
-    from carina.terminal import bars, notes, output, printable, show, table
+    from carina.terminal import bars, notes, output
 
     with bars() as tell:
         summary = score_films(
             paths, model, out=out, heatmaps=heatmaps, threads=threads, top=top, progress=tell
         )
-    for refusal in summary.refusals:
-        notes().print(f"refused  {printable(refusal.path)}: {printable(refusal.reason)}", markup=False)
-    if summary.refused > len(summary.refusals):
-        notes().print(f"refused  … and {summary.refused - len(summary.refusals)} more", markup=False)
-    if summary.top:
-        rows = [(f"{p.p_disease:.3f}", p.top_class, p.path) for p in summary.top]
-        show(output(), table(("p_disease", "class", "film"), rows))
-        if summary.scored > len(summary.top):
-            output().print(
-                f"… and {summary.scored - len(summary.top)} more; see {out or '--top'}", markup=False
-            )
-    skipped = f"; {summary.skipped} files are no films and were not tried" if summary.skipped else ""
-    if not summary.scored + summary.refused:
-        notes().print(f"warning: no film was found in {', '.join(map(printable, paths))}", markup=False)
-    notes().print(
-        f"{summary.scored} scored, {summary.refused} refused (they need a reader){skipped}", markup=False
-    )
-    if out is not None:
-        notes().print(f"scores      {out}", markup=False)
+    for line in lines.refusals(summary):
+        notes().print(line, markup=False)
+    for line in lines.results(summary, out or "--top"):
+        output().print(line, markup=False)
+    for line in lines.totals(summary, paths, out):
+        notes().print(line, markup=False)
 
 
 @app.command()

@@ -12,9 +12,24 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-MANIFEST, MODEL, CARD, WEIGHTS = "bundle.json", "model.onnx", "card.md", "weights.safetensors"
-TRAINING_IMAGES, HISTORY = "training-images.txt", "history.jsonl"
-FILES = (MODEL, CARD, WEIGHTS, TRAINING_IMAGES, HISTORY)  # all that a bundle may hold beside its manifest
+from carina.scoring.contents import CARD, FILES, HISTORY, MANIFEST, MODEL, TRAINING_IMAGES, WEIGHTS
+
+__all__ = [
+    "CARD",
+    "FILES",
+    "HISTORY",
+    "MANIFEST",
+    "MODEL",
+    "TRAINING_IMAGES",
+    "WEIGHTS",
+    "Data",
+    "Input",
+    "Manifest",
+    "Normalisation",
+    "Parity",
+    "first_fault",
+    "training_images",
+]
 
 
 class _Section(BaseModel):

@@ -7,18 +7,21 @@ will be listed stay in memory.
 from __future__ import annotations
 
 import heapq
+import os
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from carina.folders import claimed
 from carina.records import Prediction, Progress, Refusal
-from carina.scoring import heatmap
 from carina.scoring.bundle import Bundle
-from carina.scoring.inputs import Skipped
-from carina.scoring.scorer import Scorer
-from carina.scoring.tables import ScoreTable
+from carina.scoring.decoding import Decoders
+from carina.scoring.inputs import Input, Skipped, printable
+
+if TYPE_CHECKING:
+    from carina.scoring.scorer import Scorer
+    from carina.scoring.tables import ScoreTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,31 +65,88 @@ def score_films(
     the place itself is wrong), and ``SourceError`` when a named path does not exist. A film that cannot
     be read ends nothing: it is counted and listed.
     """
-    scorer = Scorer(bundle, threads=threads)
-    skipped = Skipped()
-    scored = refused = 0
-    best: list[tuple[float, int, Listed]] = []  # a heap of at most `top`
-    refusals: list[Refusal] = []
+    bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+    named = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    skipped, tally = Skipped(), _Tally(top)
     with ExitStack() as stack:
         if heatmaps is not None:
-            stack.enter_context(claimed(heatmaps, "--heatmaps"))
-        table = stack.enter_context(ScoreTable(out, scorer.bundle.classes)) if out is not None else None
-        for item in scorer.score(paths, skipped, without=heatmaps):
+            stack.enter_context(_claimed(heatmaps))
+        table = stack.enter_context(_table(out, bundle)) if out is not None else None
+        decoders = stack.enter_context(Decoders(bundle.preparation))
+        decoders.start(1, first=_only_film(named))  # it loads what it needs while we load ONNX Runtime
+        for item in _scorer(bundle, threads).score(named, skipped, without=heatmaps, decoders=decoders):
             if table is not None:
                 table.write(item)
-            if isinstance(item, Prediction):
-                scored += 1
-                row = Listed(item.path, item.top_class, item.p_disease)
-                heapq.heappush(best, (row.p_disease, -scored, row))
-                if len(best) > top:
-                    heapq.heappop(best)
-                if heatmaps is not None:
-                    heatmap.save(item, heatmaps)
-            else:
-                refused += 1
-                if len(refusals) < max(top, 1):
-                    refusals.append(item)
+            if heatmaps is not None and isinstance(item, Prediction):
+                _save(item, heatmaps)
+            tally.add(item)
             if progress is not None:
-                progress(Progress("films scored", scored + refused, None))
-    listed = tuple(row for _, _, row in sorted(best, key=lambda entry: (-entry[0], -entry[1])))
-    return ScoreSummary(scored, refused, skipped.total, listed, tuple(refusals))
+                progress(Progress("films scored", tally.scored + tally.refused, None))
+    return tally.summary(skipped)
+
+
+class _Tally:
+    """Counts, and the few films that a person will see; a heap of at most ``top``."""
+
+    def __init__(self, top: int) -> None:
+        self.scored = self.refused = 0
+        self._top = top
+        self._best: list[tuple[float, int, Listed]] = []
+        self._refusals: list[Refusal] = []
+
+    def add(self, item: Prediction | Refusal) -> None:
+        if isinstance(item, Refusal):
+            self.add_refusal(item)
+        else:
+            self.add_row(Listed(item.path, item.top_class, item.p_disease))
+
+    def add_row(self, row: Listed) -> None:
+        self.scored += 1
+        heapq.heappush(self._best, (row.p_disease, -self.scored, row))
+        if len(self._best) > self._top:
+            heapq.heappop(self._best)
+
+    def add_refusal(self, refusal: Refusal) -> None:
+        self.refused += 1
+        if len(self._refusals) < max(self._top, 1):
+            self._refusals.append(refusal)
+
+    def summary(self, skipped: Skipped) -> ScoreSummary:
+        best = sorted(self._best, key=lambda entry: (-entry[0], -entry[1]))
+        listed = tuple(row for _, _, row in best)
+        return ScoreSummary(self.scored, self.refused, skipped.total, listed, tuple(self._refusals))
+
+
+def _only_film(named: list[str | Path]) -> Input | None:
+    """The film, where a single file is named: it can be decoded while the network is loaded."""
+    if len(named) != 1 or not os.path.isfile(named[0]):  # noqa: PTH113 - Path.is_file raises
+        return None
+    path = Path(named[0])
+    return None if path.suffix.lower() == ".zip" else Input(printable(path), path=path)
+
+
+# The rest loads its modules when it is used: one film is scored before they would all be there.
+
+
+def _scorer(bundle: Bundle, threads: int | None) -> Scorer:
+    from carina.scoring.scorer import Scorer
+
+    return Scorer(bundle, threads=threads)
+
+
+def _table(out: Path, bundle: Bundle) -> ScoreTable:
+    from carina.scoring.tables import ScoreTable
+
+    return ScoreTable(out, bundle.classes)
+
+
+def _claimed(folder: Path) -> AbstractContextManager[Path]:
+    from carina.folders import claimed
+
+    return claimed(folder, "--heatmaps")
+
+
+def _save(prediction: Prediction, folder: Path) -> None:
+    from carina.scoring import heatmap
+
+    heatmap.save(prediction, folder)
