@@ -221,16 +221,33 @@ def score(
     heatmaps: Annotated[Path | None, typer.Option(help="Folder for one overlay PNG a film.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None,
     top: Annotated[int, typer.Option(min=0, help="Films to list here, most suspicious first.")] = 50,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a table that was stopped; nothing is scored twice.")
+    ] = False,
 ) -> None:
     """Score new films. What cannot be read is listed as refused, never as normal."""
     from carina import lines
     from carina.scoring.run import score_films
+
+    if resume and out is None:
+        raise typer.BadParameter("there is nothing to resume without --out", param_hint="--resume")
     from carina.terminal import bars, notes, output
 
-    with bars() as tell:
-        summary = score_films(
-            paths, model, out=out, heatmaps=heatmaps, threads=threads, top=top, progress=tell
-        )
+    try:
+        with bars() as tell:
+            summary = score_films(
+                paths,
+                model,
+                out=out,
+                heatmaps=heatmaps,
+                threads=threads,
+                top=top,
+                resume=resume,
+                progress=tell,
+            )
+    except KeyboardInterrupt as stop:  # typer would end without a word
+        print("; ".join(["carina: stopped", *getattr(stop, "__notes__", ())]), file=sys.stderr)
+        raise typer.Exit(130) from None
     for line in lines.refusals(summary):
         notes().print(line, markup=False)
     for line in lines.results(summary, out or "--top"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import resource
+import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +23,8 @@ _LEFT_OUT = ("requests", "tqdm")  # pydicom would load them to download examples
 
 def main(memory: int, seconds: int) -> None:
     """Serve requests on standard input, answers on standard output; ``memory`` in bytes."""
+    for each in (signal.SIGINT, signal.SIGTERM):  # meant for the parent, whose end is ours; else the film
+        signal.signal(each, signal.SIG_IGN)  # that is being read would be blamed for it
     requests, answers = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDWR)
     for handle in (0, 1, 2):  # no library reads a request or writes into an answer
@@ -72,5 +75,5 @@ def _limit(what: int, soft: int) -> None:
 
 
 if __name__ == "__main__":
-    with suppress(BrokenPipeError, KeyboardInterrupt):
+    with suppress(BrokenPipeError):
         main(int(sys.argv[1]), int(sys.argv[2]))

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import heapq
 import os
+import threading
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
+from carina.errors import CarinaError
 from carina.records import Prediction, Progress, Refusal
 from carina.scoring.bundle import Bundle
 from carina.scoring.decoding import Decoders
-from carina.scoring.inputs import Input, Skipped, printable
+from carina.scoring.inputs import Input, Skipped, films, printable
 
 if TYPE_CHECKING:
     from carina.scoring.scorer import Scorer
@@ -55,15 +57,17 @@ def score_films(
     heatmaps: Path | None = None,
     threads: int | None = None,
     top: int = 50,
+    resume: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> ScoreSummary:
     """Score films, folders, globs and zip archives with one bundle.
 
     ``out`` is a ``.csv``, ``.jsonl`` or ``.parquet`` table with one row a film, in the order named;
-    ``heatmaps`` a folder that gets one overlay PNG for every scored film. Raises ``BundleError`` when
-    the bundle is not whole, ``OutputError`` when a result cannot be written (before the first film where
-    the place itself is wrong), and ``SourceError`` when a named path does not exist. A film that cannot
-    be read ends nothing: it is counted and listed.
+    ``heatmaps`` a folder that gets one overlay PNG for every scored film. A run that was stopped leaves its
+    rows beside ``out``; with ``resume`` they are kept, and only the other films are scored. Raises
+    ``BundleError`` when the bundle is not whole, ``OutputError`` when a result cannot be written (before the
+    first film where the place itself is wrong), and ``SourceError`` when a named path does not exist. A film
+    that cannot be read ends nothing: it is counted and listed.
     """
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     named = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
@@ -71,17 +75,22 @@ def score_films(
     with ExitStack() as stack:
         if heatmaps is not None:
             stack.enter_context(_claimed(heatmaps))
-        table = stack.enter_context(_table(out, bundle)) if out is not None else None
+        table = None if out is None else stack.enter_context(_table(out, bundle, resume=resume))
+        for row in table.earlier() if table is not None else ():
+            tally.add_earlier(row)
         decoders = stack.enter_context(Decoders(bundle.preparation))
         decoders.start(1, first=_only_film(named))  # it loads what it needs while we load ONNX Runtime
-        for item in _scorer(bundle, threads).score(named, skipped, without=heatmaps, decoders=decoders):
+        total = stack.enter_context(_Total(named, heatmaps)) if progress is not None else None
+        done = table.has if table is not None and tally.count else None
+        scorer = _scorer(bundle, threads)
+        for item in scorer.score(named, skipped, without=heatmaps, done=done, decoders=decoders):
             if table is not None:
                 table.write(item)
             if heatmaps is not None and isinstance(item, Prediction):
                 _save(item, heatmaps)
             tally.add(item)
-            if progress is not None:
-                progress(Progress("films scored", tally.scored + tally.refused, None))
+            if progress is not None and total is not None:
+                progress(Progress("films scored", tally.count, total.films))
     return tally.summary(skipped)
 
 
@@ -93,6 +102,19 @@ class _Tally:
         self._top = top
         self._best: list[tuple[float, int, Listed]] = []
         self._refusals: list[Refusal] = []
+
+    @property
+    def count(self) -> int:
+        """All films so far."""
+        return self.scored + self.refused
+
+    def add_earlier(self, row: dict[str, Any]) -> None:
+        """A row of a run that was stopped."""
+        if row["refused"]:
+            code, _, _ = str(row["refused"]).partition(":")
+            self.add_refusal(Refusal(str(row["path"]), code, str(row["refused"])))
+        else:
+            self.add_row(Listed(str(row["path"]), str(row["class"]), float(row["p_disease"])))
 
     def add(self, item: Prediction | Refusal) -> None:
         if isinstance(item, Refusal):
@@ -117,6 +139,31 @@ class _Tally:
         return ScoreSummary(self.scored, self.refused, skipped.total, listed, tuple(self._refusals))
 
 
+class _Total:
+    """How many films there are, counted beside the scoring; ``None`` until that is known."""
+
+    def __init__(self, named: list[str | Path], without: Path | None) -> None:
+        self.films: int | None = None
+        self._given_up = False
+        self._named, self._without = named, without
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._count, name="carina-count", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._given_up = True
+
+    def _count(self) -> None:
+        count = 0
+        with suppress(CarinaError, OSError):  # who reads the films will say it
+            for _ in films(self._named, without=self._without, contents=False):
+                count += 1
+                if self._given_up:
+                    return
+            self.films = count
+
+
 def _only_film(named: list[str | Path]) -> Input | None:
     """The film, where a single file is named: it can be decoded while the network is loaded."""
     if len(named) != 1 or not os.path.isfile(named[0]):  # noqa: PTH113 - Path.is_file raises
@@ -134,10 +181,10 @@ def _scorer(bundle: Bundle, threads: int | None) -> Scorer:
     return Scorer(bundle, threads=threads)
 
 
-def _table(out: Path, bundle: Bundle) -> ScoreTable:
+def _table(out: Path, bundle: Bundle, *, resume: bool) -> ScoreTable:
     from carina.scoring.tables import ScoreTable
 
-    return ScoreTable(out, bundle.classes)
+    return ScoreTable(out, bundle.classes, model=bundle.model_sha256, resume=resume)
 
 
 def _claimed(folder: Path) -> AbstractContextManager[Path]:

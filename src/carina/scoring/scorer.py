@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -85,6 +85,7 @@ class Scorer:
         skipped: Skipped | None = None,
         *,
         without: Path | None = None,
+        done: Callable[[str], bool] | None = None,
         decoders: Decoders | None = None,
     ) -> Iterator[Prediction | Refusal]:
         """Score files, folders, patterns and zip archives: one answer for each film, in order.
@@ -97,7 +98,8 @@ class Scorer:
         :class:`~carina.errors.DecoderError` where no decoding process can be started.
         """
         named = [paths] if isinstance(paths, str | os.PathLike) else paths
-        return self._answers(films(named, skipped, without=without), decoders)
+        items = films(named, skipped, without=without)
+        return self._answers(items if done is None else _others(items, done), decoders)
 
     def _answers(
         self, items: Iterator[Input | Refusal], decoders: Decoders | None = None
@@ -182,6 +184,12 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
         powers = np.exp(shifted)
         probabilities: NDArray[np.float32] = (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)
     return probabilities
+
+
+def _others(items: Iterator[Input | Refusal], done: Callable[[str], bool]) -> Iterator[Input | Refusal]:
+    for item in items:
+        if not done(item.path if isinstance(item, Refusal) else item.name):
+            yield item
 
 
 def _handfuls(items: Iterator[Input | Refusal], batch: int) -> Iterator[list[Input | Refusal]]:
