@@ -76,7 +76,8 @@ def test_the_new_bundle_is_whole_and_gives_all_three_outputs(done: Quantised, bu
     for name in ("logits", "embedding", "cam"):
         one, other = getattr(before, name), getattr(after, name)
         assert one.shape == other.shape
-        assert 0 < np.abs(one - other).max() < 0.1 * np.abs(one).max()
+        assert np.abs(one - other).max() > 0
+        assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.98
     assert done.bundle.model_sha256 != Bundle.open(bundle).model_sha256
     assert (done.bundle.root / "training-images.txt").read_bytes() == (
         bundle / "training-images.txt"

@@ -145,8 +145,8 @@ def quantize(
     ``site`` names whose operating points count (default: the only site's, else ``default``): its highest
     target is where recall is compared, and all its targets are shown anew. Raises ``ClaimError`` where
     recall falls by more than :data:`MOST_LOST`, more than :data:`MOST_CHANGED` of the films change side or
-    the films are not new to the model, ``BundleError`` where the network cannot be quantised, ``DataError`` and ``OutputError`` as ``calibrate`` does, and
-    ``MissingExtra`` without the parts it needs.
+    the films are not new to the model, ``BundleError`` where the network cannot be quantised, ``DataError``
+    and ``OutputError`` as ``calibrate`` does, and ``MissingExtra`` without the parts it needs.
     """
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     catalogue = catalogue if isinstance(catalogue, Catalogue) else Catalogue.open(Path(catalogue))
