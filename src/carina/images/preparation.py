@@ -11,7 +11,8 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-PREPARATION_VERSION = 1  # raise it whenever the same Preparation yields other pixels
+# Raise it whenever the same Preparation yields pixels that are another gray level on average.
+PREPARATION_VERSION = 1
 Fit = Literal["stretch", "letterbox", "center_crop"]
 Tone = Literal["plain", "equalised", "clahe"]
 MOST_CROP = 0.25  # of each side
