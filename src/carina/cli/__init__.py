@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from carina import __version__
-from carina.cli import bundles, claims, review, sets, study, trust
+from carina.cli import bundles, claims, pipelines, review, sets, study, trust
 from carina.errors import CarinaError, MissingExtra
 
 NOTICE = "Research use. Not a medical device. Every film must be read by a qualified person."
@@ -34,6 +34,7 @@ app.add_typer(sets.app)
 app.add_typer(review.app)
 app.add_typer(study.app)
 app.add_typer(bundles.app)
+app.add_typer(pipelines.app)
 
 
 def main() -> None:
