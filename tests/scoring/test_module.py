@@ -53,7 +53,8 @@ def calibrated(tmp_path: Path) -> Path:
     }  # fmt: skip
     site = {
         "created": "2026-01-01T00:00:00Z", "carina": "0.1.0", "model": plain.model_sha256,
-        "catalogue": "0" * 64, "split": "valid", "films": 18, "refused": 0, "sources": ["a"], "points": [point],
+        "catalogue": "0" * 64, "split": "valid", "films": 18, "refused": 0, "sources": ["a"],
+        "points": [point],
     }  # fmt: skip
     manifest = plain.manifest.model_copy(update={"sections": {SECTION: {"north": site}}})
     files = {name: plain.root / name for name in plain.manifest.files}
