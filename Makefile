@@ -32,7 +32,7 @@ lint: $(STAMP)   ## format, lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(STAMP)  ## measure on real films (CARINA_REAL_DATA=FOLDER) and write docs/results.md
+bench: $(STAMP)  ## measure on real films: CARINA_REAL_DATA=FOLDER, offline also CARINA_BACKBONE=local-dir:PATH
 	$(BIN)/python benchmarks/real.py
 	$(BIN)/python benchmarks/scoring.py --films 200 --rounds 5 --write
 

@@ -1,10 +1,15 @@
 """The main road on real films, and the table in ``docs/results.md``.
 
-    CARINA_REAL_DATA=FOLDER python benchmarks/real.py [--backbone timm-name|local-dir:PATH] [--out bench/real]
+    CARINA_REAL_DATA=FOLDER CARINA_BACKBONE=local-dir:PATH python benchmarks/real.py [--out bench/real]
 
 ``FOLDER`` holds public sets in their own layouts, one folder each (``chest_xray``, ``nih``,
-``shenzhen``, ``hannover``, ``covid_cxnet``, ``figure1``, ``darkcovidnet``; those that are missing are
-left out and said so). Every step is a ``carina`` command, printed before it runs; the figures are read
+``shenzhen``, ``hannover``, ``covid_cxnet``, ``figure1``, ``darkcovidnet``; ``carina sources NAME`` says
+where each is had). ``CARINA_BACKBONE`` is needed without internet: a folder with the weights of
+mobilenetv2_100 as timm writes them. What will run, and what is left out because its set is not there, is
+said before anything runs. With sets missing, the table goes to ``OUT/results.md``, and
+``docs/results.md`` keeps the figures of all of them. Exit code 1: nothing to run, or a command failed.
+
+Every step is a ``carina`` command, printed before it runs; the figures are read
 from the files these commands write. Two jobs are done:
 
 * **six classes**: all sets, labels mapped as ``src/carina/data/labels.toml`` says, ``recipes/quick.toml``;
@@ -33,20 +38,63 @@ QUICK = ROOT / "recipes" / "quick.toml"
 def main() -> None:
     """Run both jobs and write their section of ``docs/results.md``."""
     args = arguments()
-    data = Path(args.data)
-    found = [name for name in SETS if (data / name).is_dir()]
+    data, found = sets_in(args.data)
+    missing = [name for name in SETS if name not in found]
     day = time.strftime("%Y-%m-%d")
-    if not found:
-        raise SystemExit(f"{data}: none of {', '.join(SETS)} is there; set CARINA_REAL_DATA")
-    print(f"sets: {', '.join(found)}; missing: {', '.join(sorted(set(SETS) - set(found))) or 'none'}")
+    announce(args, data, found, missing)
+    check_backbone(args.backbone)
     six = job(args, "six", [f"{name}={data / name}" for name in found], ())
     pediatric = ("--labels", str(ROOT / "recipes" / "labels-pediatric.toml"))
     children = None
     if "chest_xray" in found:
         children = job(args, "children", [f"chest_xray={data / 'chest_xray'}"], pediatric)
     text = "\n\n".join(section(six, children, day))
-    write_section(ROOT / "docs" / "results.md", "real", text)
     print(text)
+    if missing:
+        (args.out / "results.md").write_text(text + "\n", "utf-8")
+        print(f"\n{args.out / 'results.md'}: without {', '.join(missing)}; docs/results.md is left as it is")
+    else:
+        write_section(ROOT / "docs" / "results.md", "real", text)
+
+
+def sets_in(folder: str | None) -> tuple[Path, list[str]]:
+    """The folder of the sets, and which lie there; where none do, the program ends with what to set."""
+    names = ", ".join(SETS)
+    if folder is None:
+        raise SystemExit(
+            "real.py: no films; set CARINA_REAL_DATA to a folder that holds public sets, one folder each: "
+            f"{names} (carina sources NAME says where each is had)"
+        )
+    data = Path(folder).expanduser()
+    found = [name for name in SETS if (data / name).is_dir()]
+    if not found:
+        raise SystemExit(f"real.py: {data}: none of {names} is there; set CARINA_REAL_DATA to where they are")
+    return data, found
+
+
+def announce(args: argparse.Namespace, data: Path, found: Sequence[str], missing: Sequence[str]) -> None:
+    """Say what will run, and what will not."""
+    children = "runs" if "chest_xray" in found else "is skipped: it needs chest_xray"
+    print(f"sets in {data}: {', '.join(found)}")
+    print(f"not there, so left out: {', '.join(missing) or 'none'}")
+    print(f"six classes: runs\nchildren, pneumonia against normal: {children}")
+    print(f"backbone: {args.backbone or 'as the recipe quick says, from the internet'}", flush=True)
+
+
+def check_backbone(backbone: str | None) -> None:
+    """Have the weights before films are read for an hour; ends the program with what to set."""
+    from carina.errors import CarinaError
+    from carina.training.recipe import load_recipe
+    from carina.training.weights import build
+
+    recipe = load_recipe(QUICK, [f"model.backbone={backbone}"] if backbone else [])
+    try:
+        build(recipe.model, 2, size=recipe.stage[0].size, seed=0)
+    except CarinaError as error:
+        raise SystemExit(
+            f"real.py: {error}\nWithout internet, set CARINA_BACKBONE=local-dir:PATH to a folder with the "
+            "config.json and model.safetensors of mobilenetv2_100"
+        ) from None
 
 
 def arguments() -> argparse.Namespace:
@@ -54,7 +102,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", default=os.environ.get("CARINA_REAL_DATA", "data"))
+    parser.add_argument("--data", default=os.environ.get("CARINA_REAL_DATA"), help="folder of the sets")
     parser.add_argument(
         "--backbone", default=os.environ.get("CARINA_BACKBONE"), help="overrides the recipe's"
     )
@@ -89,7 +137,11 @@ def carina(*arguments: object) -> float:
     line = [str(argument) for argument in arguments]
     print(f"\n$ carina {' '.join(line)}", flush=True)
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "carina", *line], check=True)
+    done = subprocess.run([sys.executable, "-m", "carina", *line], check=False)
+    if done.returncode:
+        raise SystemExit(
+            f"real.py: carina {line[0]} failed (exit code {done.returncode}); nothing was reported"
+        )
     return time.perf_counter() - start
 
 
@@ -106,6 +158,7 @@ def section(six: dict[str, Any], children: dict[str, Any] | None, day: str) -> l
         minutes(six["seconds"]),
         "On the test split (no patient, no near copy on two sides); 95 % intervals, bootstrapped by patient:",
         headline(six["metrics"]["metrics"]),
+        f"> {six['metrics']['verdict']['sentence']}",
         classes(six["metrics"]["metrics"]),
     ]
     if children is not None:
@@ -114,6 +167,7 @@ def section(six: dict[str, Any], children: dict[str, Any] | None, day: str) -> l
             "### Children: pneumonia against normal, `chest_xray/train` alone",
             minutes(children["seconds"]),
             headline(metrics),
+            f"> {children['metrics']['verdict']['sentence']}",
         ]
     return parts
 

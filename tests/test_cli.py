@@ -75,6 +75,27 @@ def test_training_again_into_a_finished_run_changes_nothing(road: Path) -> None:
     assert (road / "run" / "bundle" / "bundle.json").read_bytes() == before
 
 
+@pytest.mark.slow
+def test_two_devices_speak_with_one_voice(road: Path) -> None:
+    line = (
+        "train",
+        road / "catalogue",
+        "--recipe",
+        road / "recipe.toml",
+        "--devices",
+        2,
+        "--out",
+        road / "run",
+    )
+    done = carina(*line)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["bundle", str(road / "run" / "bundle")]
+    assert done.stderr.count("this run is complete; nothing was trained") == 1
+    other = carina(*line, "--set", "stage.1.epochs=3")
+    assert other.returncode == 1
+    assert len(other.stderr.strip().splitlines()) == 1
+
+
 def test_evaluate_says_recall_of_disease_first(road: Path) -> None:
     printed = (road / "evaluate.txt").read_text().splitlines()
     lines = [line for line in printed if line.strip() and not line.startswith("warning:")]
@@ -131,6 +152,10 @@ def test_the_list_has_the_most_suspicious_film_first(road: Path) -> None:
         (("compile", "nowhere", "--out", "catalogue"), "nowhere: no such folder"),
         (("evaluate", "nobundle", "nowhere", "--out", "evaluation"), "no such folder"),
         (("demo", "--out", "precious"), "is no earlier demonstration"),
+        (("demo", "--out", "precious/thesis.txt/x"), "thesis.txt: is a file; name a folder with --out"),
+        (("demo", "--out", "/proc/x"), "/proc/x: cannot be made"),
+        (("phantoms", "--out", "precious/thesis.txt"), "something is there"),
+        (("phantoms", "--out", "/proc/x/y"), "/proc/x: cannot be made"),
         (("phantoms", "--out", "precious"), "phantoms need an empty folder"),
     ],
 )
@@ -152,3 +177,18 @@ def test_a_wrong_word_for_an_option_is_a_usage_error(tmp_path: Path) -> None:
 
 def test_version_says_it_is_no_medical_device() -> None:
     assert "Not a medical device" in carina("--version").stdout
+
+
+def test_find_lr_draws_the_curve_names_its_suggestions_and_writes_the_picture(
+    road: Path, tmp_path: Path
+) -> None:
+    line = ("find-lr", road / "catalogue", "--recipe", road / "recipe.toml", "--out", tmp_path / "curve.svg")
+    done = carina(*line)
+    assert done.returncode == 0, done.stderr
+    assert "●" in done.stdout
+    words = ("valley", "steep", "minimum / 10", "loss rises at", "stage 1: ", "curve       ")
+    assert all(word in done.stdout for word in words)
+    assert "<svg" in (tmp_path / "curve.svg").read_text()
+    wrong = carina("find-lr", road / "catalogue", "--recipe", road / "recipe.toml", "--stage", 2)
+    assert wrong.returncode == 1
+    assert "has 1 stages and no stage 2; count from 1" in wrong.stderr

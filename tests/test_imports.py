@@ -33,6 +33,8 @@ def modules_after(code: str) -> set[str]:
         "carina.images.read",
         "carina.scoring.run",
         "carina.scoring.scorer",
+        "carina.scoring.triage_run",
+        "carina.scoring.worklist_files",
     ],
 )
 def test_rooms_that_score_and_read_never_import_anything_heavy(module: str) -> None:
@@ -61,6 +63,12 @@ def test_evaluation_never_imports_torch() -> None:
         "fetch",
         "review",
         "labels",
+        "find-lr",
+        "study",
+        "compare",
+        "triage",
+        "site-check",
+        "migrate",
     ],
 )
 def test_help_imports_no_room(verb: str) -> None:

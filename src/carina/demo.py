@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 from carina.errors import CarinaError
+from carina.folders import check_can_write
 
 MARK = ".carina-demo"
 
@@ -16,15 +17,14 @@ MARK = ".carina-demo"
 def start_over(out: Path) -> None:
     """Make ``out`` an empty folder; replaces an earlier demonstration and nothing else.
 
-    Raises ``CarinaError`` when ``out`` holds anything that a demonstration did not write.
+    Raises ``CarinaError`` when ``out`` holds anything that a demonstration did not write, or is no place to
+    write.
     """
-    if out.exists() and not (out / MARK).is_file():
-        if not out.is_dir() or any(out.iterdir()):
-            raise CarinaError(
-                f"{out}: exists and is no earlier demonstration; name another folder with --out"
-            )
-    elif out.exists():
+    check_can_write(out)
+    if (out / MARK).is_file():
         shutil.rmtree(out)
+    elif out.exists() and any(out.iterdir()):
+        raise CarinaError(f"{out}: exists and is no earlier demonstration; name another folder with --out")
     out.mkdir(parents=True, exist_ok=True)
     (out / MARK).write_text("This folder is replaced by the next `carina demo`.\n", encoding="utf-8")
 

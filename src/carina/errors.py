@@ -24,6 +24,7 @@
     ├── ExportError           the exported network is not the trained one
     ├── BundleError           a bundle is missing, incomplete or does not match its manifest
     ├── ClaimError            a claim the data cannot carry, or one that makes no sense
+    ├── RulesError            a department's priority rules cannot be used
     ├── OutputError           a result cannot be written
     ├── DecoderError          no process can be started that decodes films
     └── MissingExtra          an optional part of Carina is not installed
@@ -167,6 +168,10 @@ class BundleError(CarinaError):
 
 class ClaimError(CarinaError):
     """A claim the data cannot carry, or one that makes no sense."""
+
+
+class RulesError(CarinaError):
+    """A department's priority rules cannot be used."""
 
 
 class OutputError(CarinaError):

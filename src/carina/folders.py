@@ -48,7 +48,7 @@ def check_outside_bundles(path: Path, option: str = "--out") -> None:
     """Raises ``OutputError`` where ``path`` is a bundle or lies in one: every file in there is listed."""
     place = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() raises on a loop of links
     for folder in (place, *place.parents):
-        if (folder / _BUNDLE).is_file():
+        if os.path.isfile(folder / _BUNDLE):  # noqa: PTH113 - Path's own raises where access is denied
             raise OutputError(
                 f"{path}: lies in the bundle {folder}, which holds nothing but the model; "
                 f"name another place with {option}"
@@ -99,7 +99,7 @@ def _made(folder: Path, option: str) -> list[Path]:
     """Make ``folder``; answers with what was not there before, innermost first."""
     missing: list[Path] = []
     try:
-        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        missing = [path for path in (folder, *folder.parents) if not os.path.exists(path)]  # noqa: PTH110
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
@@ -108,7 +108,7 @@ def _made(folder: Path, option: str) -> list[Path]:
         raise OutputError(f"{_in_the_way(folder)}: is a file; name a folder with {option}") from None
     except OSError as error:
         _unmake(missing)
-        fault = "may not be written" if folder.is_dir() else "cannot be made"
+        fault = "may not be written" if os.path.isdir(folder) else "cannot be made"  # noqa: PTH112
         raise OutputError(
             f"{folder}: {fault} ({error.strerror}); name another folder with {option}"
         ) from error
@@ -123,4 +123,4 @@ def _unmake(made: list[Path]) -> None:
 
 def _in_the_way(folder: Path) -> Path:
     """The file that stands where ``folder`` or one of its parents should be."""
-    return next((path for path in (folder, *folder.parents) if path.is_file()), folder)
+    return next((path for path in (folder, *folder.parents) if os.path.isfile(path)), folder)  # noqa: PTH113

@@ -75,9 +75,13 @@ def epoch_line(detail: Mapping[str, float]) -> str:
 
 
 @contextmanager
-def bars() -> Iterator[Tell]:
-    """A function to hand to a room as ``progress``: one bar a stage, with the time left."""
+def bars(*, drawn: bool = True) -> Iterator[Tell]:
+    """A function to hand to a room as ``progress``: one bar a stage, with the time left.
+
+    Not ``drawn``, it says nothing: for the second process of a training on several devices.
+    """
     console = notes()
+    console.quiet = not drawn
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -128,6 +132,28 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: st
     for row in rows:
         out.add_row(*(_cell(value) for value in row))
     return out
+
+
+def curve(xs: Sequence[float], ys: Sequence[float], *, mark: float, rows: int = 12) -> str:
+    """A curve over a logarithmic axis in letters, a column a point; ``mark`` is a place on the axis.
+
+    What lies above the highest of the first nine tenths (a loss that runs away) is cut off.
+    """
+    low, high = min(ys), max(ys[: max(1, len(ys) * 9 // 10)])
+    step = (high - low) / (rows - 1) or 1.0
+    at = [min(rows - 1, max(0, round((high - y) / step))) for y in ys]
+    marked = min(range(len(xs)), key=lambda place: abs(xs[place] / mark - 1))
+    lines = []
+    for row in range(rows):
+        label = f"{high - row * step:8.3f}" if row % 3 == 0 or row == rows - 1 else " " * 8
+        line = "".join(
+            "●" if at[place] == row else "┊" if place == marked else " " for place in range(len(xs))
+        )
+        lines.append(f"{label} │{line}".rstrip())
+    lines.append(" " * 9 + "└" + "─" * len(xs))
+    ends = f"{xs[0]:.0e}", f"{xs[-1]:.0e}"
+    lines.append(" " * 10 + ends[0] + ends[1].rjust(len(xs) - len(ends[0])))
+    return "\n".join(lines)
 
 
 def _is_number(value: object) -> bool:

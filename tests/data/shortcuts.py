@@ -112,3 +112,12 @@ def letters(film: NDArray[np.float32], text: str, corner: str = "left") -> NDArr
 def gamma(film: NDArray[np.float32], exponent: float) -> NDArray[np.float32]:
     """Another film curve."""
     return np.asarray(255 * (film / 255) ** exponent, np.float32)
+
+
+def enlarged(film: NDArray[np.float32], share: float) -> NDArray[np.float32]:
+    """A film that had come as a smaller copy."""
+    side = round(share * SIZE)
+    image = Image.fromarray(film.astype(np.uint8))
+    for size in (side, SIZE):
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(image, np.float32)

@@ -376,6 +376,16 @@ def test_a_list_that_names_missing_files_is_told_however_many_others_there_are(t
         run({"ward": tmp_path / "ward"}, tmp_path / "cat", labels=tmp_path / "own.toml")
 
 
+def test_a_source_that_cannot_be_looked_into_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    clinic(tmp_path / "ward")
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(SourceError, match=r"ward: cannot be read \(Permission denied: .*give access"):
+        run({"ward": tmp_path / "ward"}, tmp_path / "cat")
+
+
 def test_progress_reaches_its_end_in_every_stage(tmp_path: Path) -> None:
     last: dict[str, Progress] = {}
     run(
@@ -520,3 +530,27 @@ def test_the_facts_of_each_set_stand_in_the_manifest(tmp_path: Path) -> None:
     assert known["shenzhen"]["scanner"] == "Philips DR Digital Diagnost"
     assert "Jaeger" in known["montgomery"]["citation"]
     assert set(manifest["counts"]) <= set(known)
+    assert not [text for text in manifest["warnings"] if "made of" in text]  # a set is no relative of itself
+
+
+def two_clinics(root: Path) -> dict[str, Path]:
+    """North has TB and Normal, south Normal and Asthma."""
+    for number in range(6):
+        save(root / "south" / "Normal" / f"p{number:03}_1.png", 700 + number)
+        save(root / "south" / "Asthma" / f"p{number + 50:03}_1.png", 800 + number)
+    return {"north": clinic(root / "north"), "south": root / "south"}
+
+
+def test_classes_of_a_single_source_are_left_out_where_asked_and_counted(tmp_path: Path) -> None:
+    folders = two_clinics(tmp_path)
+    with pytest.raises(SplitError, match="every film of TB is from there"):
+        run(folders, tmp_path / "cat", hold_out=["north"])
+    report = run(folders, tmp_path / "cat", single_source="leave_out", hold_out=["north"])
+    assert report.classes == ("Normal",)
+    assert report.dropped == {"north": {"single_source": 6}, "south": {"single_source": 6}}
+    assert ("north", "of a class that one source alone has", 6) in report.reasons()
+    said = {row["reason"] for row in lines(tmp_path / "cat", "dropped.csv")}
+    assert "TB comes from north only, whose look would tell it; --single-source keep takes it in" in said
+    films = Catalogue.open(tmp_path / "cat").table()
+    on = set(zip(films["source"].to_pylist(), films["split"].to_pylist(), strict=True))
+    assert on == {("north", "test"), ("south", "train"), ("south", "valid")}

@@ -24,7 +24,7 @@ from carina.data.confounding.marks import burnt_in_marks
 from carina.data.confounding.verdict import Grade, Verdict
 from carina.images.lettering import outside_ellipse
 from tests.data import shortcuts
-from tests.data.shortcuts import SOURCES, World, frame, gamma, letters
+from tests.data.shortcuts import SOURCES, World, enlarged, frame, gamma, letters
 
 
 def is_tb(row: dict[str, object]) -> bool:
@@ -50,6 +50,8 @@ IN_PICTURES: dict[str, tuple[Callable[[World], World], str]] = {
         lambda world: world.painted(lambda row, film: frame(film, 60) if is_tb(row) else film), "border"),
     "another film curve for one class": (
         lambda world: world.painted(lambda row, film: gamma(film, 2.0) if is_tb(row) else film), "border"),
+    "one class from small copies that were enlarged": (
+        lambda world: world.painted(lambda row, film: enlarged(film, 0.6) if is_tb(row) else film), "grain"),
     "one class brighter, as a thumbnail shows": (
         lambda world: world.painted(lambda row, film: film + 45 * is_tb(row)), "border"),
     "a border tint per source, and a source per class": (border_per_source, "source"),
@@ -136,6 +138,14 @@ def test_a_source_with_a_single_patient_is_named() -> None:
     assert "a single patient from east" in verdict.untold
 
 
+def test_sources_of_one_patient_each_are_counted_and_never_reassure() -> None:
+    lone = shortcuts.clean().stating(source=lambda row: f"from {row['patient']}")
+    verdict = quick_audit(lone.catalogue).verdict
+    assert verdict.grade is Grade.UNKNOWN
+    assert "a single patient from each of 120 sources" in verdict.sentence
+    assert len(verdict.sentence) < 400
+
+
 @pytest.mark.parametrize(
     ("chosen", "words"),
     [
@@ -188,6 +198,19 @@ def test_a_shortcut_within_one_source_is_seen_there_and_fails_elsewhere() -> Non
     elsewhere = marks.unseen["north"]["TB"].value
     assert elsewhere is not None
     assert elsewhere < 0.2  # there letters meant Normal
+
+
+def test_a_source_of_one_class_is_asked_for_it_against_films_that_were_kept_back() -> None:
+    """East has TB alone, and others have TB: letters tell it there too, where all films of TB have them."""
+    world = shortcuts.clean().stating(
+        source=lambda row: "east" if is_tb(row) and int(row["image_id"], 16) % 2 else row["source"]
+    )
+    lettered = world.painted(lambda row, film: letters(film, "AP") if is_tb(row) else film)
+    marks = full_audit(lettered.catalogue, lettered).baseline("marks")
+    assert marks is not None
+    assert set(marks.unseen["east"]) == {"TB"}
+    assert (marks.unseen["east"]["TB"].value or 0) > 0.9
+    assert marks.unseen["east"]["TB"].positives == 20
 
 
 def test_the_same_films_give_the_same_audit_in_any_order() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from carina.data import candidates
-from carina.data.descriptors import SIDE
+from carina.data.closer import look_closer
+from carina.data.descriptors import CLOSE, SIDE, describe_closely
 from carina.data.duplicates import NearCopy, describe, group_ids, near_copies
-from carina.data.registration import SAME, agreement
+from carina.data.registration import SAME, SAME_CLOSELY, agreement
 from carina.images.phantom import phantom
 from carina.images.read import read
 from carina.images.resize import resize
@@ -118,6 +119,58 @@ def test_a_changed_copy_is_found_among_other_films(found: list[NearCopy], change
         (i, FILMS + i, "copy") for i in changed
     ]
     assert all(SAME <= pair.score <= 1 for pair in pairs)
+
+
+@pytest.fixture
+def doubtful(films: list[Picture], monkeypatch: pytest.MonkeyPatch) -> list[Picture]:
+    """Eight films and a poor copy of each; none of them so good that no second look is taken."""
+    monkeypatch.setattr("carina.data.duplicates.SURE", 0.99)
+
+    def spoilt(film: Picture) -> Picture:
+        drawn_upon = annotated(toned(cropped(film, 0.08, 0.06, 0.07, 0.08), 1.2, 1.2, 0.85))
+        return jpeg(resized(drawn_upon, 0.45, 0.5))
+
+    return films[:8] + [spoilt(film) for film in films[:8]]
+
+
+def test_a_second_look_confirms_copies(doubtful: list[Picture]) -> None:
+    asked: set[int] = set()
+
+    def closer(positions: Sequence[int]) -> dict[int, Picture]:
+        asked.update(positions)
+        larger = {position: describe_closely(doubtful[position]) for position in positions}
+        return {position: picture for position, picture in larger.items() if picture is not None}
+
+    pairs = near_copies([describe(each) for each in doubtful], closer=closer)
+    assert [(pair.first, pair.second) for pair in pairs] == [(i, 8 + i) for i in range(8)]
+    assert asked == set(range(16))
+    assert all(SAME_CLOSELY <= pair.score <= 1 for pair in pairs)
+
+
+def test_a_second_look_refuses_what_only_seemed_a_copy(doubtful: list[Picture]) -> None:
+    def closer(positions: Sequence[int]) -> dict[int, Picture]:  # everybody shows another film
+        larger = {position: describe_closely(film(200 + position)) for position in positions}
+        return {position: picture for position, picture in larger.items() if picture is not None}
+
+    assert near_copies([describe(each) for each in doubtful], closer=closer) == []
+
+
+def test_films_that_cannot_be_looked_at_again_keep_the_first_answer(doubtful: list[Picture]) -> None:
+    described = [describe(each) for each in doubtful]
+    assert near_copies(described, closer=lambda _: {}) == near_copies(described)
+
+
+def test_larger_pictures_come_from_the_files(films: list[Picture], tmp_path: Path) -> None:
+    Image.fromarray(films[0]).save(tmp_path / "film.png")
+    Image.fromarray(resize(films[0], 80, 80)).save(tmp_path / "small.png")
+    (tmp_path / "broken.png").write_bytes(b"no film")
+    paths = [tmp_path / name for name in ("film.png", "small.png", "broken.png", "gone.png")]
+    for workers in (0, 1):
+        pictures = look_closer(paths, workers=workers)
+        assert list(pictures) == [0]  # the others are too small, broken, gone
+        assert (pictures[0] == describe_closely(films[0])).all()
+        assert pictures[0].shape == (CLOSE, CLOSE)
+    assert look_closer([], workers=1) == {}
 
 
 def test_a_mirrored_copy_is_found_and_reported_as_such(

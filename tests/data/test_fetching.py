@@ -254,6 +254,9 @@ def test_a_set_is_put_in_its_place_in_one_step(
     lent(monkeypatch, "figure1", Download(server.url, "set.zip"))
     got = fetch("figure1", tmp_path / "figure1")
     assert (got.files, got.before) == (2, False)
+    assert (
+        tmp_path / "figure1" / "images" / "1.png"
+    ).read_bytes() == b"b"  # without the archive's own folder
     manifest = json.loads((tmp_path / "figure1" / MANIFEST).read_text())
     assert (manifest["name"], manifest["files"], manifest["where"]) == ("figure1", 2, server.url)
     assert "research only" in manifest["licence"]
@@ -338,7 +341,7 @@ def test_a_set_comes_from_kaggle(
     monkeypatch.delenv("KAGGLEHUB_CACHE", raising=False)
     got = fetch("chest_xray", tmp_path / "films")
     assert asked == ["paultimothymooney/chest-xray-pneumonia"]
-    assert (tmp_path / "films" / "chest_xray" / "1.jpeg").read_bytes() == b"film"
+    assert (tmp_path / "films" / "1.jpeg").read_bytes() == b"film"
     assert got.files == 1
     assert [path.name for path in tmp_path.iterdir()] == ["films"]
     assert "KAGGLEHUB_CACHE" not in os.environ

@@ -135,3 +135,41 @@ def test_everything_can_be_test() -> None:
     rows = [SplitRow(str(i), f"p{i}", f"g{i}", "TB", "a") for i in range(5)]
     assert set(assign(rows, valid=0, test=1, seed=0)) == {"test"}
     assert set(assign(rows, valid=0, test=1, seed=0, by="image")) == {"test"}
+
+
+def three_sources() -> list[SplitRow]:
+    """Ninety films of Normal and TB from a, b and c; the first film of a is a copy of one of b."""
+    return [
+        SplitRow(f"f{n}", f"p{n}", f"g{0 if n == 1 else n}", CLASSES[n // 3 % 2], "abc"[n % 3])
+        for n in range(90)
+    ]
+
+
+def test_a_source_that_is_held_out_is_the_test_with_all_that_is_tied_to_it() -> None:
+    rows = three_sources()
+    sides = assign(rows, valid=0.2, test=0.15, seed=0, hold_out=["a"])
+    on = Counter(zip((row.source for row in rows), sides, strict=True))
+    assert on["a", "test"] == 30
+    assert on["b", "test"] == 1  # the copy of a film of a
+    assert on["c", "test"] == 0
+    assert on["b", "valid"] + on["c", "valid"] == pytest.approx(0.2 * 59, abs=2)
+    assert assign(rows[::-1], valid=0.2, test=0.9, seed=0, hold_out=["a"])[::-1] == sides
+
+
+@pytest.mark.parametrize(
+    ("hold_out", "by", "words"),
+    [
+        (["d"], "patient", "--hold-out d: no film is from there; there are a, b, c"),
+        (["a"], "image", "leave out --split image, or --hold-out"),
+        (["a", "b", "c"], "patient", "every film of Normal, TB is from there"),
+    ],
+)
+def test_what_cannot_be_held_out_is_said(hold_out: list[str], by: str, words: str) -> None:
+    with pytest.raises(SplitError, match=words):
+        assign(three_sources(), valid=0.2, test=0.2, seed=0, by=by, hold_out=hold_out)  # type: ignore[arg-type]
+
+
+def test_a_class_that_only_the_held_out_source_has_is_named() -> None:
+    rows = [*three_sources(), *(SplitRow(f"c{n}", f"q{n}", f"h{n}", "COVID-19", "a") for n in range(9))]
+    with pytest.raises(SplitError, match="every film of COVID-19 is from there or tied to it"):
+        assign(rows, valid=0.2, test=0, seed=0, hold_out=["a"])

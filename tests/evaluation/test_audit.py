@@ -16,6 +16,7 @@ from carina.errors import CatalogueError, DataError, OutputError
 from carina.evaluation.audit import AuditResult, audit
 from carina.evaluation.evaluate import evaluate
 from carina.evaluation.probe import source_probes
+from carina.images.prepare import Preparation
 from tests.bundles import tiny_bundle
 from tests.evaluation.worlds import CLASSES, write_catalogue, write_films
 
@@ -45,7 +46,7 @@ def test_page_and_figures_are_written_and_the_catalogue_keeps_the_verdict(
     assert read["verdict"]["grade"] == result.audit.verdict.grade
     assert read["model"]["films"] == 36
     assert {each["key"] for each in read["baselines"]} == {
-        "source", "age", "view", "sex", "header", "marks", "border", "blacked_out", "thumbnail",
+        "source", "age", "view", "sex", "header", "marks", "border", "blacked_out", "grain", "thumbnail",
     }  # fmt: skip
     assert stored_verdict(Catalogue.open(folder / "catalogue")) == result.audit.verdict
 
@@ -67,8 +68,29 @@ def test_the_terminal_gets_a_row_for_each_baseline_and_the_model(result: AuditRe
     head, rows = result.table()
     assert head == ("who sees only", "accuracy", *CLASSES, "")
     assert rows[0][0] == "the model (valid)"
-    assert len(rows) == 10
+    assert len(rows) == 11
     assert result.lines()[0] == result.audit.verdict.sentence
+
+
+def test_remedies_are_measured_before_and_after(folder: Path) -> None:
+    asked = Preparation(64, crop=0.1, tone="equalised")
+    done = audit(folder / "catalogue", out=folder / "remedied", preparation=asked, workers=1)
+    read = json.loads((done.out / "audit.json").read_text())
+    assert read["remedied"]["preparation"] == {
+        "size": 192,
+        "fit": "stretch",
+        "crop": 0.1,
+        "tone": "equalised",
+    }
+    assert [each["key"] for each in read["remedied"]["baselines"]] == [
+        "marks", "border", "blacked_out", "grain", "thumbnail",
+    ]  # fmt: skip
+    _, rows = done.table()
+    assert sum(row[0] == "  after the remedies" for row in rows) == 5
+    assert "Remedies (crop 0.1, tone equalised) change what the pictures give away" in done.lines()[1]
+    page = (done.out / "audit.html").read_text()
+    assert "Before and after the remedies" in page
+    assert "Before and after the remedies" not in (folder / "out" / "audit.html").read_text()
 
 
 def test_evaluation_quotes_the_verdict_of_the_audit(result: AuditResult, folder: Path) -> None:

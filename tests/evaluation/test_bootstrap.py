@@ -7,7 +7,14 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from carina.evaluation.bootstrap import areas, exact_interval, shares
+from carina.data.confounding import area as confounding_area
+from carina.evaluation.bootstrap import (
+    _newcombe_variance,
+    _score_interval,
+    areas,
+    exact_interval,
+    shares,
+)
 
 
 def alone(count: int) -> np.ndarray:
@@ -78,6 +85,36 @@ def test_the_effective_number_is_never_above_the_number_of_films() -> None:
     assert exact_interval(0.9, 100, 100, variance=1e-9) == pytest.approx(tuple(exact))
 
 
+@pytest.mark.parametrize(
+    ("hits", "films", "low", "high"),
+    [(81, 263, 0.2527, 0.3676), (15, 148, 0.0578, 0.1617), (0, 20, 0.0, 0.1684), (1, 29, 0.0009, 0.1776)],
+)
+def test_with_one_film_a_patient_the_limits_are_those_of_newcombe_1998(
+    hits: int, films: int, low: float, high: float
+) -> None:
+    """The worked examples of Newcombe 1998 (Stat Med 17:857), table I, method 5: Clopper-Pearson."""
+    share = hits / films
+    limits = exact_interval(share, films, films, share * (1 - share) / films)
+    assert limits == pytest.approx((low, high), abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("share", "films", "patients", "variance", "low", "high"),
+    [
+        (0.9, 120, 40, 0.0012, 0.8063321857230219, 0.9582379160882183),
+        (4 / 183, 183, 15, 0.0002, 0.0026109091279322, 0.0772059636465032),
+    ],
+)
+def test_clustered_limits_are_those_of_the_beta_method_of_r_survey(
+    share: float, films: int, patients: int, variance: float, low: float, high: float
+) -> None:
+    """``svyciprop(method = "beta")`` of R's survey: n_eff = p (1 - p) / v · (t(n - 1) / t(df))².
+
+    The numbers are those of statsmodels 0.15, ``proportion_confint(p * n_eff, n_eff, method="beta")``.
+    """
+    assert exact_interval(share, films, patients, variance) == pytest.approx((low, high), rel=1e-9)
+
+
 def test_the_same_seed_gives_the_same_interval_and_another_seed_nearly_so() -> None:
     hit = np.random.default_rng(1).random(300) < 0.7
     patients = np.repeat(alone(100), 3)
@@ -117,6 +154,22 @@ def test_a_faultless_area_of_few_films_is_not_certain() -> None:
     assert (few.value, many.value) == (1.0, 1.0)
     assert few.low < 0.85
     assert 0.99 < many.low < 1.0
+
+
+def test_the_score_interval_of_an_area_is_newcombes() -> None:
+    """The worked example of R's SingleCaseES, whose ``NAP`` is this area with method 5 of Newcombe 2006.
+
+    Its documentation gives 0.9166667 (0.5973406 to 0.9860176), found by a root-finder good to four digits.
+    """
+    before, after = np.array([20, 20, 26, 25, 22, 23.0]), np.array([28, 25, 24, 27, 30, 30, 29.0])
+    scores, positive = np.concatenate([before, after]), np.arange(13) >= 6
+    area = areas(alone(13), [(scores, positive)])[0]
+    assert area.value == pytest.approx(0.9166667, abs=1e-7)
+    variance = _newcombe_variance(area.value, 7, 6)
+    low, high = _score_interval(area.value, (7, 6), (7, 6), variance)
+    assert (low, high) == pytest.approx((0.5973406, 0.9860176), abs=1e-4)
+    without_scipy = confounding_area._score_interval(area.value, (7, 6), (7, 6), variance)
+    assert without_scipy == pytest.approx((low, high), abs=1e-8)
 
 
 def test_an_area_by_patient_is_wider_than_by_film() -> None:

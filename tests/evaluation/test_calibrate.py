@@ -49,7 +49,9 @@ def done(bundle: Path, catalogue: Catalogue, tmp_path_factory: pytest.TempPathFa
 
 def test_the_bundle_carries_its_points_and_the_same_model(done: Calibration, bundle: Path) -> None:
     before, after = Bundle.open(bundle), Bundle.open(done.bundle.root)
-    assert after.manifest.files == before.manifest.files
+    of_the_model = before.manifest.files.items() - {("card.md", before.manifest.files["card.md"])}
+    assert of_the_model <= after.manifest.files.items()
+    assert set(after.manifest.files) == {*before.manifest.files, "card.json"}
     assert after.manifest.created == before.manifest.created
     assert [point.target for point in sites(after)["north"].points] == [0.8, 0.9]
     assert operating_point(after, "north").target == 0.9
@@ -157,6 +159,13 @@ def test_a_site_needs_a_name_and_the_bundle_a_place(
         calibrate(bundle, catalogue, targets=(0.8,), out=tmp_path / "out", site=" ")
     with pytest.raises(OutputError, match="lies in the bundle"):
         calibrate(bundle, catalogue, targets=(0.8,), out=bundle / "out")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    scored: list[object] = []
+    for place, error in (("mine", BundleError), ("mine/thesis.txt/x", OutputError), ("/proc/x", OutputError)):
+        with pytest.raises(error):
+            calibrate(bundle, catalogue, targets=(0.8,), out=tmp_path / place, progress=scored.append)
+    assert not scored
 
 
 def test_the_verb_prints_the_table(bundle: Path, catalogue: Catalogue, tmp_path: Path) -> None:

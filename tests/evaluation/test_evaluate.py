@@ -72,6 +72,7 @@ def test_predictions_stand_one_a_film_with_truth_and_answer(result: Evaluation) 
     assert table.column_names == [
         "image_id", "path", "class", "predicted", "p_disease", "p_Bacterial Pneumonia", "p_COVID-19",
         "p_Normal", "loss", "patient", "source", "split", "refused",
+            "abstained",
     ]  # fmt: skip
     assert table.num_rows == 12
     for row in table.to_pylist():

@@ -107,7 +107,7 @@ def test_an_area_without_healthy_films_is_unknown() -> None:
 
 @pytest.mark.parametrize("gain", [0.0, 0.06])
 def test_the_interval_holds_the_true_difference_as_often_as_it_says(gain: float) -> None:
-    """Clusters of three films, two hundred worlds. 95 % of intervals should hold the truth; few are too wide."""
+    """Two hundred worlds of sixty patients with three films each."""
     rng = np.random.default_rng(1)
     patients = np.repeat(np.arange(60), 3).astype(str)
     held, told = 0, 0

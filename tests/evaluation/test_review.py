@@ -55,7 +55,7 @@ def test_the_page_is_one_file_with_every_film_and_nothing_from_elsewhere(catalog
 def test_a_long_list_is_cut_and_says_so(catalogue: Path, tmp_path: Path) -> None:
     made = review(catalogue, out=tmp_path / "page.html", limit=1, workers=1)
     assert (made.cases, made.shown) == (3, 1)
-    assert "3 cases, of which 1 are on this page" in made.page.read_text("utf-8")
+    assert "3 cases, 1 of them on this page" in made.page.read_text("utf-8")
 
 
 def test_a_film_that_is_gone_leaves_a_note(catalogue: Path, tmp_path: Path) -> None:

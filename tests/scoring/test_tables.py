@@ -15,6 +15,7 @@ import pytest
 
 from carina.errors import OutputError
 from carina.records import Prediction, Refusal
+from carina.scoring.sets import Sets
 from carina.scoring.tables import ScoreTable, harmless
 
 CLASSES = ("COVID-19", "Normal")
@@ -189,3 +190,15 @@ def test_a_class_that_would_hide_another_column_is_refused(tmp_path: Path) -> No
 def test_a_prediction_of_other_classes_is_not_mixed_in(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="the table is for"):
         fill(tmp_path / "s.csv", [prediction(classes=("Normal", "COVID-19"))])
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_sets_say_what_cannot_be_ruled_out(tmp_path: Path, suffix: str) -> None:
+    sets = Sets(coverage=0.9, floors={"COVID-19": 0.2, "Normal": 0.4}, people={"COVID-19": 60, "Normal": 60})
+    with ScoreTable(tmp_path / f"scores{suffix}", CLASSES, sets) as table:
+        for covid in (0.55, 0.9, 0.1):
+            table.write(prediction(covid=covid))
+        table.write(REFUSED)
+    rows = read(tmp_path / f"scores{suffix}")
+    assert [row["set"] or "" for row in rows] == ["COVID-19 or Normal", "COVID-19", "Normal", ""]
+    assert list(rows[0])[-2:] == ["set", "refused"]

@@ -61,23 +61,36 @@ class Small:
         save: Callable[[Checkpoint], None] = lambda checkpoint: None,
         tell: Callable[[Progress], None] = lambda event: None,
         splits: dict[int, Split] | None = None,
+        healthy: tuple[str, ...] = classes[:1],
     ) -> Loop:
         """A loop that has come to its end; ``loop.network`` is trained."""
-        splits = splits or {stage.size: self.split(stage.size) for stage in recipe.stage}
         with quiet(), deterministic():
-            network = build(recipe.model, 3, size=recipe.stage[0].size, seed=recipe.train.seed)
-            loop = Loop(
-                network,
+            loop = self.loop(recipe, save=save, tell=tell, splits=splits, healthy=healthy)
+            loop.fit(checkpoint)
+        return loop
+
+    def loop(
+        self,
+        recipe: Recipe,
+        *,
+        save: Callable[[Checkpoint], None] = lambda checkpoint: None,
+        tell: Callable[[Progress], None] = lambda event: None,
+        splits: dict[int, Split] | None = None,
+        healthy: tuple[str, ...] = classes[:1],
+    ) -> Loop:
+        """A loop that has not begun."""
+        splits = splits or {stage.size: self.split(stage.size) for stage in recipe.stage}
+        with quiet():
+            return Loop(
+                build(recipe.model, 3, size=recipe.stage[0].size, seed=recipe.train.seed),
                 recipe,
                 splits,
                 classes=self.classes,
-                healthy=self.classes[:1],
+                healthy=healthy,
                 fabric=fabric(precision=recipe.train.precision),
                 save=save,
                 tell=tell,
             )
-            loop.fit(checkpoint)
-        return loop
 
     def same(self, one: Network, other: Network) -> bool:
         """Whether two networks have the same weights, bit for bit."""

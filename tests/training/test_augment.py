@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from carina.training.augment import augment
+from carina.training import dice
+from carina.training.augment import affine_grid, augment
 from carina.training.recipe import Augment
 
 NONE = {"rotate": 0, "scale": 0, "shift": 0, "brightness": 0, "contrast": 0}
@@ -60,6 +61,25 @@ def test_the_disc_moves_no_further_than_the_limit(limit: str, value: float) -> N
     assert np.abs(moved).max() == pytest.approx(most, abs=0.015)
 
 
+def test_resolution_is_lost_film_by_film_and_by_every_other_one() -> None:
+    noise = torch.from_numpy(np.random.default_rng(0).uniform(0, 255, (200, 1, 64, 64)).astype(np.float32))
+    changed = augment(noise, ids(200), Augment(**NONE | {"resolution": 0.6}), seed=0, epoch=0)
+    kept = (changed.std((1, 2, 3)) / noise.std((1, 2, 3))).numpy()
+    untouched = (changed == noise).flatten(1).all(1).numpy()
+    assert 80 < untouched.sum() < 120
+    assert kept[~untouched].min() < 0.35  # 26 of 64 pixels left
+    assert kept[~untouched].std() > 0.05  # each its own share
+    assert changed.mean() == pytest.approx(float(noise.mean()), abs=0.5)
+    alone = augment(noise[7:8], ids(200)[7:8], Augment(**NONE | {"resolution": 0.6}), seed=0, epoch=0)
+    assert torch.equal(alone[0], changed[7])
+
+
+def test_what_a_film_lost_before_the_option_existed_is_what_it_loses_now() -> None:
+    """The numbers that are drawn for a film leave the first seven as they were."""
+    seven, more = (dice.augmentation(0, 3, ids(), count) for count in (7, 14))
+    assert np.array_equal(seven, more[:, :7])
+
+
 def test_brightness_and_contrast_stay_within_their_limits_and_the_gray_range() -> None:
     bright = augment(films(200), ids(200), Augment(**NONE | {"brightness": 0.1}), seed=0, epoch=0)
     corner = bright[:, 0, 0, 0] - 100
@@ -70,3 +90,31 @@ def test_brightness_and_contrast_stay_within_their_limits_and_the_gray_range() -
     )
     assert hard.min() >= 0
     assert hard.max() <= 255
+
+
+def test_gamma_bends_the_tone_between_its_limits_and_leaves_black_and_white() -> None:
+    pixels = torch.tensor([0.0, 127.5, 255.0]).reshape(1, 1, 1, 3).expand(300, 1, 3, 3).clone()
+    bent = augment(pixels, ids(300), Augment(**NONE | {"gamma": 0.5}), seed=0, epoch=0)
+    assert bent[:, 0, :, 0].max() == 0
+    assert bent[:, 0, :, 2].min() == 255
+    middle = bent[:, 0, 0, 1] / 255
+    assert middle.min() == pytest.approx(0.5**1.5, abs=0.005)
+    assert middle.max() == pytest.approx(0.5 ** (1 / 1.5), abs=0.005)
+
+
+def test_erasing_takes_a_rectangle_from_its_share_of_the_films() -> None:
+    pixels = films(400)
+    changed = augment(pixels, ids(400), Augment(**NONE | {"erase": 0.4}), seed=0, epoch=0) != pixels
+    share = changed.flatten(1).float().mean(1)
+    assert 0.33 < (share > 0).float().mean() < 0.47
+    assert share.max() <= 0.21
+    one = changed[int(share.argmax()), 0]
+    rows, columns = one.any(1).sum(), one.any(0).sum()
+    assert int(one.sum()) == int(rows * columns)
+
+
+@pytest.mark.parametrize("size", [5, 64])
+def test_the_grid_is_torchs(size: int) -> None:
+    theta = torch.randn(7, 2, 3, generator=torch.Generator().manual_seed(0))
+    torchs = torch.nn.functional.affine_grid(theta, [7, 1, size, size], align_corners=False)
+    torch.testing.assert_close(affine_grid(theta, size), torchs, atol=1e-6, rtol=1e-6)

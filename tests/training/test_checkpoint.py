@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import json
+import resource
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,20 @@ def test_a_full_disk_is_said_and_costs_no_older_checkpoint(
     found = read_checkpoint(tmp_path)
     assert found is not None
     assert found.position.step == 1
+
+
+def test_a_disk_that_fills_while_the_tensors_are_written_leaves_nothing_of_them(tmp_path: Path) -> None:
+    """With a real limit on the size of a file, which the system answers as a full disk."""
+    write_checkpoint(tmp_path, checkpoint(1))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(RunError, match="a checkpoint cannot be written"):
+            write_checkpoint(tmp_path, checkpoint(2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_what_a_kill_left_half_written_is_cleared_away(tmp_path: Path) -> None:

@@ -34,3 +34,23 @@ def test_the_numbers_are_even_and_differ_by_film_epoch_and_seed() -> None:
 def test_a_step_has_one_seed_on_each_device() -> None:
     seeds = {dice.step_seed(0, step, rank) for step in range(50) for rank in range(4)}
     assert len(seeds) == 200
+
+
+def test_a_balanced_epoch_shows_every_class_as_often_and_rare_films_evenly() -> None:
+    labels = np.array([0] * 80 + [1] * 15 + [2] * 5)
+    which, visit = dice.balanced_order(0, 0, labels)
+    assert len(which) == 100
+    assert sorted(np.bincount(labels[which]).tolist()) == [33, 33, 34]
+    rare = np.bincount(which, minlength=100)[95:]
+    assert rare.max() - rare.min() <= 1
+    seen = set(zip(which.tolist(), visit.tolist(), strict=True))
+    assert len(seen) == 100  # a film's visits are counted
+    assert not np.array_equal(which, dice.balanced_order(0, 1, labels)[0])
+
+
+def test_a_films_copies_and_visits_draw_numbers_of_their_own() -> None:
+    ids = np.arange(3).astype(np.uint64)
+    count = np.array([0, 1, 2])
+    assert dice.copy_of(ids, count)[0] == dice.again(ids, count)[0] == ids[0]
+    numbers = {int(n) for k in range(1, 9) for f in (dice.copy_of, dice.again) for n in f(ids, np.full(3, k))}
+    assert len(numbers) == 48

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -7,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from carina.errors import RunError
+from carina.errors import RecipeError, RunError
 from carina.records import Progress
+from carina.training import snapshot
 from carina.training.checkpoint import Checkpoint
 from carina.training.films import Films
 from carina.training.loop import Split
@@ -158,7 +160,7 @@ def test_stages_announce_themselves_in_words(small: Any) -> None:
 def test_a_rate_that_is_far_too_high_ends_in_words_and_keeps_no_broken_checkpoint(small: Any) -> None:
     checkpoints: list[Checkpoint] = []
     recipe = small.recipe({"size": 32, "epochs": 3, "lr": 1e30}, train={"checkpoint_minutes": 0})
-    with pytest.raises(RunError, match=r"no longer a number in stage 1, epoch \d; lower stage\.0\.lr"):
+    with pytest.raises(RunError, match=r"no longer a number in stage 1, epoch \d; lower stage\.1\.lr"):
         small.train(recipe, save=kept(checkpoints))
     assert all(math.isfinite(c.position.loss_sum) for c in checkpoints)
 
@@ -168,9 +170,10 @@ def test_balanced_weights_help_a_rare_class(small: Any) -> None:
     rare = np.flatnonzero((whole.labels != 2) | (np.arange(60) < 6))  # 20, 20 and 2 films
     train = Films(whole.pixels, whole.rows[rare], whole.labels[rare], whole.ids[rare])
     splits = {32: Split(train, small.split(32).valid)}
-    weights = small.train(small.recipe(train={"class_weights": "balanced"}), splits=splits).weights
+    balanced = small.recipe(train={"class_weights": "balanced"})
+    weights = small.train(balanced, splits=splits).lessons.weights
     assert weights.tolist() == pytest.approx([42 / 60, 42 / 60, 42 / 6])
-    assert small.train(small.recipe(), splits=splits).weights.tolist() == [1, 1, 1]
+    assert small.train(small.recipe(), splits=splits).lessons.weights.tolist() == [1, 1, 1]
 
 
 def test_label_smoothing_keeps_the_loss_up(small: Any) -> None:
@@ -184,3 +187,184 @@ def test_bfloat16_trains_too_and_keeps_the_weights_in_float32(small: Any) -> Non
     loop = small.train(small.recipe(train={"precision": "bf16-mixed"}))
     assert np.isfinite(loop.position.history[-1]["valid_loss"])
     assert loop.network.head.weight.dtype == torch.float32
+
+
+def test_balanced_sources_and_lost_resolution_resume_to_the_same_bits(small: Any) -> None:
+    whole = small.split(32)
+    sources = (np.arange(60) // 3 % 10 == 0).astype(np.int64)  # six films of a rare source, two a class
+    splits = {32: Split(dataclasses.replace(whole.train, sources=sources), whole.valid)}
+    train = {"balance": "source", "augment": {"resolution": 0.5}, "checkpoint_minutes": 0}
+    recipe = small.recipe({"size": 32, "epochs": 2, "lr": 1e-2}, train=train)
+    checkpoints: list[Checkpoint] = []
+    first = small.train(recipe, save=kept(checkpoints), splits=splits)
+    plain = small.train(small.recipe({"size": 32, "epochs": 2, "lr": 1e-2}), splits=splits)
+    assert not small.same(first.network, plain.network)
+    for checkpoint in checkpoints[::3]:
+        resumed = small.train(recipe, checkpoint=checkpoint, splits=splits)
+        assert small.same(resumed.network, first.network)
+
+
+EVERYTHING = {
+    "sampling": "balanced",
+    "mixup": 0.2,
+    "cutmix": 1.0,
+    "ema": 0.9,
+    "clip": 1.0,
+    "patience": 1,
+    "metric": "valid_loss",
+    "augment": {"gamma": 0.2, "erase": 0.5},
+    "checkpoint_minutes": 0,
+}
+
+
+def test_with_everything_on_it_resumes_at_any_step_to_the_same_bits(small: Any) -> None:
+    recipe = small.recipe(
+        {"size": 32, "epochs": 1, "lr": 1e-2, "frozen": True},
+        {"size": 32, "epochs": 4, "lr": 1e-2},
+        {"size": 48, "epochs": 2, "lr": 1e-2},
+        train=EVERYTHING,
+        data={"batch": 20},
+    )
+    checkpoints: list[Checkpoint] = []
+    whole = small.train(recipe, save=kept(checkpoints))
+    for checkpoint in checkpoints:
+        resumed = small.train(recipe, checkpoint=checkpoint)
+        assert small.same(resumed.network, whole.network), checkpoint.position
+        assert figures_of(resumed) == figures_of(whole)
+
+
+def test_what_is_validated_and_shipped_is_the_average(small: Any) -> None:
+    checkpoints: list[Checkpoint] = []
+    recipe = small.recipe({"size": 32, "epochs": 4, "lr": 1e-2}, train={"ema": 0.95})
+    loop = small.train(recipe, save=kept(checkpoints))
+    last = checkpoints[-1].tensors
+    shipped = loop.network.state_dict()
+    assert all(torch.equal(shipped[name], last[f"average.{name}"]) for name in shipped)
+    assert not torch.equal(shipped["head.weight"], last["network.head.weight"])
+    plain = small.train(small.recipe({"size": 32, "epochs": 4, "lr": 1e-2}))
+    assert torch.equal(plain.network.head.weight, last["network.head.weight"])  # it only watches
+
+
+def test_a_stage_that_brings_nothing_stops_and_goes_on_from_its_best(small: Any) -> None:
+    told: list[Progress] = []
+    checkpoints: list[Checkpoint] = []
+    recipe = small.recipe({"size": 32, "epochs": 30, "lr": 1e-2}, train={"patience": 2})
+    loop = small.train(recipe, tell=told.append, save=kept(checkpoints))
+    accuracy = [record["accuracy"] for record in loop.position.history]
+    best = int(np.argmax(accuracy))
+    assert len(accuracy) == best + 3 < 30
+    note = next(event.detail["text"] for event in told if event.stage == "note")
+    assert note.startswith("stopped: accuracy has not improved for 2 epochs; going on with epoch ")
+    at_best = next(c for c in checkpoints if len(c.position.history) == best + 1).tensors
+    state = loop.network.state_dict()
+    assert all(torch.equal(state[name], at_best[f"network.{name}"]) for name in state)
+
+
+def test_clipping_bounds_the_step_of_a_gradient_that_explodes(small: Any) -> None:
+    one = small.train(small.recipe(train={"clip": 1e-9}))
+    free = small.train(small.recipe())
+    assert not small.same(one.network, free.network)
+    assert np.isfinite(one.position.history[-1]["valid_loss"])
+
+
+def test_early_stopping_on_a_figure_no_film_gives_is_refused(small: Any) -> None:
+    recipe = small.recipe(train={"patience": 2, "metric": "auc_disease"})
+    with pytest.raises(RecipeError, match="metric: auc_disease needs healthy and diseased classes"):
+        small.train(recipe, healthy=())
+
+
+def found_by_hand(small: Any, recipe: Any, chosen: float) -> Any:
+    """The same training with the rate written into the recipe."""
+    stages = [stage.at(chosen) if stage.lr == "find" else stage for stage in recipe.stage]
+    return small.train(recipe.model_copy(update={"stage": tuple(stages)}))
+
+
+@pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "unfrozen"])
+@pytest.mark.parametrize("augment", ["none", "film"])
+def test_training_after_the_rate_finder_equals_training_without_it(
+    small: Any, frozen: bool, augment: str
+) -> None:
+    recipe = small.recipe(
+        {"size": 32, "epochs": 1, "lr": 1e-3},
+        {"size": 32, "epochs": 2, "lr": "find", "ratio": 1 if frozen else 10, "frozen": frozen},
+        model={"drop_rate": 0.3},
+        train={"augment": augment, "ema": 0.9},
+    )
+    checkpoints: list[Checkpoint] = []
+    told: list[Progress] = []
+    loop = small.train(recipe, save=kept(checkpoints), tell=told.append)
+    found = loop.position.found[0]
+    without = found_by_hand(small, recipe, found["lr"])
+    assert small.same(loop.network, without.network)
+    assert figures_of(loop) == figures_of(without)
+    assert loop.position.history[-1]["lr"] == found["lr"]
+    text = [event.detail["text"] for event in told if event.stage == "stage"][1]
+    assert f"(found: {found['text']})" in text
+
+
+def test_a_run_stopped_after_the_finder_does_not_sweep_again(small: Any) -> None:
+    recipe = small.recipe({"size": 32, "epochs": 3, "lr": "find"}, train={"checkpoint_minutes": 0})
+    checkpoints: list[Checkpoint] = []
+    whole = small.train(recipe, save=kept(checkpoints))
+    for checkpoint in checkpoints[::4]:
+        told: list[Progress] = []
+        resumed = small.train(recipe, checkpoint=checkpoint, tell=told.append)
+        assert "find lr" not in {event.stage for event in told}
+        assert resumed.position.found == whole.position.found
+        assert small.same(resumed.network, whole.network)
+
+
+def test_the_finder_puts_back_weights_moments_random_state_and_a_loss_scaler(small: Any) -> None:
+    class Scaler:
+        scale = 65536.0
+
+        def state_dict(self) -> dict[str, float]:
+            return {"scale": self.scale}
+
+        def load_state_dict(self, state: dict[str, float]) -> None:
+            self.scale = state["scale"]
+
+    class FakeFabric:
+        class strategy:  # noqa: N801
+            precision = Scaler()
+
+    loop = small.train(small.recipe())
+    optimizer = adamw(loop.network, loop.recipe.stage[0], weight_decay=0.01)
+
+    def step() -> None:
+        loop.network.train()
+        loss = loop.network(torch.rand(4, 1, 32, 32) * 255).square().sum()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    step()
+    torch.manual_seed(5)
+    weights, moments = (
+        snapshot.kept(snapshot.of_weights(loop.network, None)),
+        snapshot.kept(snapshot.of_optimizer(loop.network, optimizer)),
+    )
+    state = torch.random.get_rng_state()
+    with snapshot.held(loop.network, optimizer, FakeFabric):
+        for _ in range(3):
+            step()
+        optimizer.param_groups[0]["lr"] = 9.0
+        FakeFabric.strategy.precision.scale = 1.0
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert FakeFabric.strategy.precision.scale == 65536.0
+    assert optimizer.param_groups[0]["lr"] == 1e-2
+    now = snapshot.of_weights(loop.network, None) | snapshot.of_optimizer(loop.network, optimizer)
+    before = weights | moments
+    assert now.keys() == before.keys()
+    assert all(torch.equal(now[name], before[name]) for name in before)
+
+
+def test_the_finder_can_be_asked_alone_after_the_earlier_stages_or_without_them(small: Any) -> None:
+    recipe = small.recipe(
+        {"size": 32, "epochs": 2, "lr": 1e-2}, {"size": 48, "epochs": 1, "lr": [1e-4, 1e-3]}
+    )
+    trained = small.loop(recipe).find_rate(1)
+    fresh = small.loop(recipe).find_rate(1, earlier=False)
+    assert trained.stage == fresh.stage == 1
+    assert trained.losses[0] < fresh.losses[0]
+    assert small.loop(recipe).find_rate(0) == small.loop(recipe).find_rate(0, earlier=False)

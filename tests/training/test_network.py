@@ -88,3 +88,23 @@ def test_dropout_is_off_in_use(small: Any) -> None:
     pixels = torch.rand(2, 1, 32, 32) * 255
     assert torch.equal(made.eval()(pixels), made.eval()(pixels))
     assert not torch.equal(made.train().classify(torch.ones(1, 96)), made.classify(torch.ones(1, 96)))
+
+
+def test_the_first_layer_groups_stay_as_they_are_with_their_statistics() -> None:
+    made = network("test_resnet")
+    first = {name for group in made.groups()[:2] for name, _ in group}
+    before = {name: tensor.clone() for name, tensor in made.state_dict().items()}
+    made.freeze(False, to=2)
+    made.train()
+    optimizer = torch.optim.SGD([p for p in made.parameters() if p.requires_grad], 0.1)
+    made(torch.arange(2 * 64 * 64).reshape(2, 1, 64, 64) % 256).square().sum().backward()
+    optimizer.step()
+    moved = {name for name, tensor in made.state_dict().items() if not torch.equal(tensor, before[name])}
+    owners = {name.rpartition(".")[0] for name in first}
+    statistics = {name for name in before if name.endswith(("running_mean", "running_var"))}
+    still = {name for name in statistics if name.rpartition(".")[0] in owners}
+    assert still
+    assert not moved & (first | still)
+    assert statistics - still <= moved
+    made.freeze(False)
+    assert all(parameter.requires_grad for parameter in made.parameters())

@@ -50,10 +50,10 @@ def test_every_recipe_that_ships_is_valid(shipped: Path) -> None:
         ("model.backbone=local-dir:weights/x", lambda r: r.model.backbone == "local-dir:weights/x"),
         ('model.backbone="resnet18"', lambda r: r.model.backbone == "resnet18"),
         ("model.pretrained=false", lambda r: r.model.pretrained is False),
-        ("stage.0.epochs=7", lambda r: [s.epochs for s in r.stage] == [7, 2]),
-        ("stage.1.lr=[1e-6, 1e-3]", lambda r: r.stage[1].lr == (1e-6, 1e-3)),
+        ("stage.1.epochs=7", lambda r: [s.epochs for s in r.stage] == [7, 2]),
+        ("stage.2.lr=[1e-6, 1e-3]", lambda r: r.stage[1].lr == (1e-6, 1e-3)),
         ("data.batch = 8", lambda r: [r.batch(0), r.batch(1)] == [8, 8]),
-        ("stage.1.batch=4", lambda r: [r.batch(0), r.batch(1)] == [64, 4]),
+        ("stage.2.batch=4", lambda r: [r.batch(0), r.batch(1)] == [64, 4]),
         ("train.augment=none", lambda r: r.train.augment.is_off),
         ("train.augment.rotate=10", lambda r: r.train.augment == Augment(rotate=10)),
         ("data.crop=0.07", lambda r: r.data.preparation(64) == Preparation(64, crop=0.07)),
@@ -71,22 +71,40 @@ def test_any_key_can_be_set_from_outside(path: Path, override: str, read: object
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        ("stage.1.epoch=3", "stage 2: unknown key 'epoch'; did you mean 'epochs'?"),
+        ("stage.2.epoch=3", "stage 2: unknown key 'epoch'; did you mean 'epochs'?"),
         ("modle.backbone=x", "unknown key 'modle'; did you mean 'model'?"),
         ("model.backbon=x", "[model]: unknown key 'backbon'; did you mean 'backbone'?"),
         ("train.augment.rotation=3", "[train].augment: unknown key 'rotation'; did you mean 'rotate'?"),
         ("train.zzz=3", "[train]: unknown key 'zzz'; known here: "),
-        ("model.drop_rate=2", "[model]: drop_rate: input should be less than 1 (given: 2)"),
+        ("model.drop_rate=2", "[model]: drop_rate: give less than 1 (given: 2)"),
         (
-            "stage.0.lr=fast",
-            "stage 1: lr: give one rate (3e-3), or two: [first layers, last layers] (given: 'fast')",
+            "stage.1.lr=fast",
+            'stage 1: lr: give one rate (3e-3), two: [first layers, last layers], or "find" (given:',
         ),
-        ("stage.0.lr=[1e-3, 1e-5]", "stage 1: lr: the first layers' rate comes first"),
-        ("stage.0.lr=-1", "stage 1: lr: a learning rate is above 0"),
-        ("stage.0.lr=nan", "stage 1: lr: give one rate"),
+        ("stage.1.lr=[1e-3, 1e-5]", "stage 1: lr: the first layers' rate comes first"),
+        ("stage.1.lr=-1", "stage 1: lr: a learning rate is above 0"),
+        ("stage.1.lr=nan", "stage 1: lr: give one rate"),
         ("train.augment=strong", '[train]: augment: say "film" for the mild set'),
+        ("stage.1.freeze_to=2", "frozen = true keeps all layer groups already"),
         ("data.classes=['TB']", "[data]: classes: name at least two classes"),
-        ("stage.5.epochs=3", "--set stage.5.epochs=3: no item 5 in a list of 2; count from 0"),
+        ("stage.5.epochs=3", "--set stage.5.epochs=3: no item 5 in a list of 2; count from 1"),
+        ("stage.0.epochs=3", "no item 0 in a list of 2; count from 1, as in stage.1.epochs"),
+        ("data.classes=TB", '[data]: classes: give a list of names, such as ["Normal", "TB"] (given: "TB")'),
+        ("data.batch=many", '[data]: batch: give a whole number (given: "many")'),
+        ("data.batch=2.5", "[data]: batch: give a whole number (given: 2.5)"),
+        ("data.batch=1", "[data]: batch: give at least 2 (given: 1)"),
+        ("data=3", "data: is a table of keys, not a value; set one of its keys (given: 3)"),
+        ("stage.1=3", "stage 1: is a table of keys, not a value; set one of its keys (given: 3)"),
+        ("stage.1.frozen=maybe", 'stage 1: frozen: give true or false (given: "maybe")'),
+        ("data.classes=[1, 2]", "data.classes 1: give a text in quotes (given: 1)"),
+        ("train.precision=half", 'choose auto, 32-true, bf16-mixed or 16-mixed (given: "half")'),
+        ("train.batch=8", "[train]: unknown key 'batch'; 'batch' belongs under [data]"),
+        ("epochs=8", "unknown key 'epochs'; 'epochs' belongs under [[stage]]"),
+        ("stage.1.learning_rate=1", "stage 1: unknown key 'learning_rate'; did you mean 'lr'?"),
+        ("train.metric=f1", "[train]: metric: choose accuracy, balanced_accuracy, "),
+        ("train.mixup=-1", "[train]: mixup: give at least 0"),
+        ("stage.2.ratio=10", "stage 2: lr gives two rates, and ratio their ratio once more"),
+        ("stage.1.ratio=0.5", "stage 1: ratio: give at least 1"),
         ("stage.first.epochs=3", "no item first in a list of 2"),
         ("model", "--set model: write it as key=value"),
         ("model.backbone.name=x", "backbone is a single value"),
@@ -138,3 +156,18 @@ def test_a_bare_name_is_a_recipe_that_ships_even_beside_a_folder_of_that_name(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "demo").mkdir()
     assert load_recipe("demo").stage[0].size == 64
+
+
+def test_two_cures_for_rare_classes_at_once_are_refused(path: Path) -> None:
+    with pytest.raises(
+        RecipeError, match=r"\[train\]: sampling = \"balanced\" and class_weights = .* choose one"
+    ):
+        load_recipe(path, ["train.sampling=balanced", "train.class_weights=balanced"])
+
+
+def test_a_ratio_slows_the_first_layers_of_a_single_or_a_found_rate() -> None:
+    stages = [{"epochs": 1, "lr": lr, "ratio": 100} for lr in (1e-2, "find")]
+    single, found = parse_recipe({"stage": stages}).stage
+    assert single.rates == pytest.approx((1e-4, 1e-2))
+    assert found.rates == pytest.approx((0.01, 1.0))
+    assert found.at(1e-3).rates == pytest.approx((1e-5, 1e-3))

@@ -49,7 +49,7 @@ def test_what_decides_no_weight_may_change(tmp_path: Path, small: Any, part: dic
 
 
 def test_a_run_that_began_before_a_key_existed_goes_on(tmp_path: Path, small: Any) -> None:
-    start(tmp_path, small.recipe())
+    begin(tmp_path, small.recipe())
     about = json.loads((tmp_path / "run.json").read_text())
     del about["recipe"]["data"]["trim"]
     (tmp_path / "run.json").write_text(json.dumps(about))
@@ -64,7 +64,7 @@ def test_another_recipe_is_refused_with_the_key_that_differs(tmp_path: Path, sma
         RunError, match=r"began with train\.seed = 0, this recipe has 5; give what it began with"
     ):
         start(tmp_path, small.recipe(train={"seed": 5}))
-    with pytest.raises(RunError, match=r"began with stage\.0\.lr = 0\.01, this recipe has 0\.1 and 1 more"):
+    with pytest.raises(RunError, match=r"began with stage\.1\.lr = 0\.01, this recipe has 0\.1 and 1 more"):
         start(tmp_path, small.recipe({"size": 64, "epochs": 1, "lr": 0.1}))
 
 

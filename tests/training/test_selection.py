@@ -149,7 +149,7 @@ def test_copies_before_the_split_are_refused_because_they_leak() -> None:
         ),
         ({"augment": {"class": "TB"}}, r"\[data\]\.augment: missing key 'copies'"),
         ({"distractor": {"name": "x", "from": "TB", "count": 5}}, r"\[data\]\.distractor: from: "),
-        ({"per_class": 0}, r"\[data\]: per_class: input should be greater than or equal to 2"),
+        ({"per_class": 0}, r"\[data\]: per_class: give at least 2"),
     ],
 )
 def test_a_wrong_option_is_named_with_its_cure(data: dict[str, Any], says: str) -> None:

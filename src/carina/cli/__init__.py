@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from carina import __version__
-from carina.cli import bundles, claims, pipelines, review, sets, study, trust
+from carina.cli import bundles, claims, decisions, learning, pipelines, review, sets, study, trust
 from carina.errors import CarinaError, MissingExtra
 
 NOTICE = "Research use. Not a medical device. Every film must be read by a qualified person."
@@ -29,7 +29,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(claims.app)
+app.add_typer(learning.app)
 app.add_typer(trust.app)
+app.add_typer(decisions.app)
 app.add_typer(sets.app)
 app.add_typer(review.app)
 app.add_typer(study.app)
@@ -108,6 +110,14 @@ def compile_(
         float | None, typer.Option(help="Leave out patients known to be younger (years).")
     ] = None,
     conflicts: Annotated[str, typer.Option(help="Copies with two labels: leave_out, or keep.")] = "leave_out",
+    single_source: Annotated[
+        str,
+        typer.Option(help="Classes that one source alone has, whose look tells them: keep, or leave_out."),
+    ] = "keep",
+    hold_out: Annotated[
+        list[str] | None,
+        typer.Option(help="A source that is the whole test side, unseen in training; may be repeated."),
+    ] = None,
     healthy: Annotated[
         list[str] | None, typer.Option(help="A class that means nothing was found; may be repeated.")
     ] = None,
@@ -128,7 +138,8 @@ def compile_(
             views=_one_of("--views", views, ("frontal", "all")),
             min_age=min_age,
             conflicts=_one_of("--conflicts", conflicts, ("leave_out", "keep")),
-            healthy=healthy, decisions=decisions, workers=workers, progress=tell,
+            single_source=_one_of("--single-source", single_source, ("keep", "leave_out")),
+            hold_out=hold_out or (), healthy=healthy, decisions=decisions, workers=workers, progress=tell,
         )  # fmt: skip
     columns, rows = report.table()
     show(output(), table(columns, rows))
@@ -141,6 +152,8 @@ def compile_(
     if report.verdict is not None:
         output().print(f"verdict     {report.verdict.sentence}", markup=False)
     output().print(f"catalogue   {out}", markup=False)
+    if report.near_groups or report.conflict_groups:
+        notes().print(f"near copies side by side, for a person to decide: carina review {out}", markup=False)
 
 
 @app.command()
@@ -160,11 +173,12 @@ def train(
     from carina.terminal import bars, output
 
     try:
+        from carina.training.devices import one_voice
         from carina.training.train import train as train_run
     except ModuleNotFoundError as error:
         raise MissingExtra("carina train", "train") from error
 
-    with bars() as tell:
+    with one_voice() as speaks, bars(drawn=speaks) as tell:
         bundle = train_run(
             catalogue,
             recipe,
@@ -175,7 +189,8 @@ def train(
             precision=precision,
             progress=tell,
         )
-    output().print(f"\nbundle      {bundle}", markup=False)
+    if speaks:
+        output().print(f"\nbundle      {bundle}", markup=False)
 
 
 @app.command()
@@ -191,6 +206,10 @@ def evaluate(
     site: Annotated[
         str | None, typer.Option(help="Whose operating points are tested; the only site's by default.")
     ] = None,
+    card: Annotated[
+        Path | None,
+        typer.Option(help="Write the bundle with these figures on its card: a new folder, or its own."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
 ) -> None:
     """Say what a bundle may claim on films it was not trained on."""
@@ -205,6 +224,7 @@ def evaluate(
             out=out,
             run=run,
             site=site,
+            card=card,
             seed=seed,
             progress=tell,
         )
@@ -226,6 +246,14 @@ def score(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a table that was stopped; nothing is scored twice.")
     ] = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check/--no-check", help="Refuse what is no film that this model was made for."),
+    ] = True,
+    sets: Annotated[
+        bool, typer.Option("--sets", help='Add the classes that cannot be ruled out: "TB or Other Findings".')
+    ] = False,
+    site: Annotated[str, typer.Option(help="Whose prediction sets.")] = "default",
 ) -> None:
     """Score new films. What cannot be read is listed as refused, never as normal."""
     from carina import lines
@@ -235,16 +263,26 @@ def score(
         raise typer.BadParameter("there is nothing to resume without --out", param_hint="--resume")
     from carina.terminal import bars, notes, output
 
+    bundle: Any = model
+    floors = None
+    if sets:
+        from carina.scoring.bundle import Bundle
+        from carina.scoring.operating import prediction_sets
+
+        bundle = Bundle.open(model)
+        floors = prediction_sets(bundle, site)
     try:
         with bars() as tell:
             summary = score_films(
                 paths,
-                model,
+                bundle,
                 out=out,
                 heatmaps=heatmaps,
                 threads=threads,
                 top=top,
                 resume=resume,
+                check=check,
+                sets=floors,
                 progress=tell,
             )
     except KeyboardInterrupt as stop:  # typer would end without a word

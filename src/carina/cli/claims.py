@@ -86,6 +86,9 @@ def calibrate(
     prevalence: Annotated[
         str | None, typer.Option(help="Share of diseased people where it will be used: 0.05, or 12/240.")
     ] = None,
+    coverage: Annotated[
+        float, typer.Option(min=0.5, max=0.999, help="Of prediction sets: how often they hold the truth.")
+    ] = 0.9,
 ) -> None:
     """Choose thresholds whose sensitivity is shown, on films that are new to the model."""
     from carina.evaluation.bayes import share
@@ -98,7 +101,7 @@ def calibrate(
         done = calibrate_bundle(
             bundle, catalogue,
             targets=target_sensitivity or [0.95], confidence=confidence, per_class=per_class,
-            site=site, split=split, out=out, progress=tell,
+            site=site, split=split, out=out, coverage=coverage, progress=tell,
         )  # fmt: skip
     for warning in done.warnings:
         notes().print(f"warning: {warning}", markup=False)

@@ -1,4 +1,4 @@
-"""The verbs in which a person has the last word: review.
+"""The verbs in which a person has the last word: review, labels.
 
 They stand at the top level beside those of the road.
 """
@@ -46,3 +46,41 @@ def review(
         f"disagree; {made.shown} are on the page\n\nreview      {made.page}",
         markup=False,
     )
+
+
+@app.command()
+def labels(
+    catalogue: Annotated[Path, typer.Argument(help="Folder that `carina compile` wrote.")],
+    out: Annotated[Path, typer.Option(help="Folder for labels.html and labels.csv.")],
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Bundle whose embedding is asked; otherwise simple measures of pixels."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Films on the page; the table has all.")] = 300,
+    seed: Annotated[int, typer.Option(help="Of the folds.")] = 0,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that read films.")] = None,
+) -> None:
+    """List films whose label is contradicted by a judge that never saw it, for a second look."""
+    from carina.evaluation.labels import labels as judge_labels
+    from carina.terminal import bars, output, show, table
+
+    with bars() as tell:
+        found = judge_labels(
+            catalogue, out=out, model=model, seed=seed, limit=limit, workers=workers, progress=tell
+        )
+    rows = [
+        (
+            f.suspect.given,
+            f"{f.suspect.p_given:.3f}",
+            f.suspect.expected,
+            f"{f.suspect.p_expected:.3f}",
+            f.path,
+        )
+        for f in found.films[:10]
+    ]
+    if rows:
+        show(output(), table(("label", "p", "expected", "p", "film"), rows))
+        output().print()
+    for line in found.lines():
+        output().print(line, markup=False)
+    output().print(f"\nlabels      {found.out / 'labels.html'}", markup=False)

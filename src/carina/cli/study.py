@@ -10,7 +10,75 @@ from typing import Annotated
 
 import typer
 
+from carina.errors import MissingExtra
+
 app = typer.Typer()
+
+
+@app.command()
+def study(
+    catalogue: Annotated[Path, typer.Argument(help="Folder that `carina compile` wrote.")],
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="STUDY", help="TOML study; `report` and `report-small` come with Carina."),
+    ],
+    out: Annotated[Path, typer.Option(help="Study folder; an interrupted study goes on where it stopped.")],
+    split: Annotated[
+        str | None, typer.Option(help="Films the rows are judged on: test where there is one, else valid.")
+    ] = None,
+    row: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only this row; may be repeated.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Override a recipe key in every row; may be repeated."
+        ),
+    ] = None,
+    devices: Annotated[int, typer.Option(min=1, help="Devices on this machine.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
+    precision: Annotated[str, typer.Option(help="auto, 32-true, bf16-mixed or 16-mixed.")] = "auto",
+    mlflow: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER|URI", help="Log to MLflow as well; a folder needs no server."),
+    ] = None,
+) -> None:
+    """Train all rows of a study, shared stages once, and set them beside what was reported."""
+    from carina.terminal import bars, output, show, table
+
+    if split not in (None, "train", "valid", "test"):
+        raise typer.BadParameter(f"{split!r} is none of train, valid, test", param_hint="--split")
+    try:
+        from carina.training.study import study as run_study
+    except ModuleNotFoundError as error:
+        raise MissingExtra("carina study", "all") from error
+    tracker = None
+    if mlflow is not None:
+        from carina.training.tracking import Tracker
+
+        tracker = Tracker(mlflow, "carina")
+    with bars() as tell:
+        result = run_study(
+            catalogue,
+            file,
+            out,
+            split=split,
+            rows=tuple(row or ()),
+            overrides=tuple(set_ or ()),
+            devices=devices,
+            nodes=nodes,
+            precision=precision,
+            tracker=tracker,
+            progress=tell,
+        )
+    if not result.rows:
+        return
+    output().print()
+    show(output(), table(*result.table()))
+    output().print()
+    for line in result.lines():
+        output().print(line, markup=False)
+    output().print(f"\nstudy       {out / 'study.html'}", markup=False)
 
 
 @app.command()

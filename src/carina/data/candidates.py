@@ -23,7 +23,7 @@ _FILMS, _ROUNDS, _DIMENSIONS = 1000, 6, 64  # the projection: films it is learne
 _CROP = 0.12  # of the side, at each side
 _RIDGE = 0.05  # share of the mean variance added to the variance within a film
 _NEIGHBOURS = 8  # looked at for each film; copies of copies find each other through the group
-_LIKENESS = 0.45  # cosine below which a neighbour is not looked at; copies have 0.6 and more
+_LIKENESS = 0.45  # cosine below which a neighbour is not looked at; copies have 0.6, small parts less
 _GROUP = 32  # neighbours are sought among the best of so many films at a time
 _CELLS_AT_ONCE = 1 << 24  # likenesses in memory for each thread (float32)
 _ALL_PAIRS = 48  # as many films are few enough to compare each with each
@@ -36,8 +36,8 @@ def vectors(pictures: Descriptors, projection: Projection, pool: Executor) -> tu
     """The films' vectors and those of their mirror images, (N, D) float32 each, of unit length."""
 
     def both(start: int) -> tuple[Array, Array]:
-        histograms = _histograms(pictures[start : start + _BLOCK])
-        return projection(histograms), projection(histograms[:, _MIRRORED])
+        found = histograms(pictures[start : start + _BLOCK])
+        return projection(found), projection(found[:, _MIRRORED])
 
     own, mirrored = zip(*pool.map(both, range(0, len(pictures), _BLOCK)), strict=True)
     return np.concatenate(own), np.concatenate(mirrored)
@@ -91,7 +91,7 @@ def learned(pictures: Descriptors) -> Projection:
     """Learn the projection from some of the films (Fisher's discriminant: one class for each film)."""
     draw = np.random.default_rng(0)
     some = pictures[np.sort(draw.choice(len(pictures), min(_FILMS, len(pictures)), replace=False))]
-    versions = [_histograms(some), *(_histograms(_version(some, draw)) for _ in range(_ROUNDS))]
+    versions = [histograms(some), *(histograms(_version(some, draw)) for _ in range(_ROUNDS))]
     stack = np.stack(versions)  # (versions, films, F)
     films = stack.mean(axis=0)
     mean = films.mean(axis=0)
@@ -104,8 +104,8 @@ def learned(pictures: Descriptors) -> Projection:
     kept = directions[:, ::-1][:, : min(_DIMENSIONS, len(some) - 1)]
     matrix = (whiten.T @ kept).astype(np.float32)
 
-    def projection(histograms: Array) -> Array:
-        return _unit((histograms - mean) @ matrix)
+    def projection(found: Array) -> Array:
+        return _unit((found - mean) @ matrix)
 
     return projection
 
@@ -123,8 +123,8 @@ def _version(pictures: Descriptors, draw: np.random.Generator) -> Array:
     return changed
 
 
-def _histograms(pictures: Descriptors | Array) -> Array:
-    """Histograms of gradient directions, (N, 512): unit vectors of square roots."""
+def histograms(pictures: Descriptors | Array) -> Array:
+    """Histograms of gradient directions, (N, 512) float32: unit vectors of square roots."""
     count = len(pictures)
     gx, gy = gradient(detail(half(pictures), 0.7, 4.0))
     strength, direction = np.hypot(gx, gy), np.arctan2(gy, gx) * np.float32(_DIRECTIONS / (2 * np.pi))

@@ -26,7 +26,7 @@ from carina.data.decisions import Decisions
 from carina.data.labels import LabelMap
 from carina.data.listing import Dropped, Folder, Listed, Sources, Tell, list_films, name_folders
 from carina.data.reading import Look, look_at_all
-from carina.data.report import CompileReport
+from carina.data.report import SINGLE_SOURCE, CompileReport
 from carina.data.sources.family import PUBLIC_SETS, kinship
 from carina.data.sources.public import PublicSet
 from carina.data.splits import SIDES, SplitRow, assign, check_enough, shares_of
@@ -52,6 +52,8 @@ def compile(  # noqa: A001
     views: Literal["frontal", "all"] = "frontal",
     min_age: float | None = None,
     conflicts: Literal["leave_out", "keep"] = "leave_out",
+    single_source: Literal["leave_out", "keep"] = "keep",
+    hold_out: str | Sequence[str] = (),
     healthy: str | Sequence[str] | None = None,
     decisions: Path | None = None,
     workers: int | None = None,
@@ -65,9 +67,11 @@ def compile(  # noqa: A001
     the layout is recognised. ``min_age`` (years) leaves out children where age is known. ``healthy``
     names the classes that mean "nothing found"; without it they are told by their names.
     ``split="image"`` deals single films at random, patients and copies torn apart, as the original
-    report did; for comparison only. ``decisions`` is a file that a person made with ``carina review``; it
-    is kept in the catalogue, and one that is kept there already is honoured. ``workers=0`` reads in this
-    process.
+    report did; for comparison only. ``single_source="leave_out"`` leaves out classes that one source alone
+    has: its look would tell them. ``hold_out`` names sources that are the test side, whole, and of which
+    training and validation see nothing. ``decisions`` is a file that a person made with ``carina review``;
+    it is kept in the catalogue, and one that is kept there already is honoured. ``workers=0`` reads in
+    this process.
 
     The verdict of a quick audit of the catalogue (``confounding/``) is in the report and in ``audit.json``.
 
@@ -81,14 +85,16 @@ def compile(  # noqa: A001
         ("split", split, ("patient", "image")),
         ("views", views, ("frontal", "all")),
         ("conflicts", conflicts, ("leave_out", "keep")),
+        ("single_source", single_source, ("leave_out", "keep")),
     ):
         if word not in words:
             raise DataError(f"{option} is {word!r}; give one of {', '.join(words)}")
-    shares = shares_of(valid, test)
+    hold_out = (hold_out,) if isinstance(hold_out, str) else tuple(hold_out)
+    shares = shares_of(valid, 0.0 if hold_out else test)
     healthy = (healthy,) if isinstance(healthy, str) else healthy
     out = Path(out)
-    catalogue.check_may_write(out)
     check_can_write(out)
+    catalogue.check_may_write(out)
     label_map = LabelMap.load(labels)
     decided = Decisions.load(decisions) if decisions else Decisions.of_catalogue(out)
     folders = name_folders(sources)
@@ -100,20 +106,22 @@ def compile(  # noqa: A001
     if not listed:
         raise SourceError(_nothing_left(folders, dropped))
     _healthy(ordered({film.class_name for film in listed}), healthy, label_map)
-    if split == "patient":
+    if split == "patient" and single_source == "keep":
         check_enough(_people(listed), shares)
     looks = _read(listed, admission, dropped, workers, progress)
-    copies = Copies.find(merge(looks), progress, decisions=decided)
+    copies = Copies.find(merge(looks), progress, decisions=decided, workers=workers)
     dropped.extend(copies.merged())
     films: Sequence[Film] = copies.films
     if conflicts == "leave_out":
         films = copies.without_conflicts()
         dropped.extend(copies.left_out())
+    if single_source == "leave_out":
+        films = _from_several_sources(films, dropped)
     if not films:
         raise SourceError(_nothing_left(folders, dropped))
 
     rows = [_split_row(film, copies) for film in films]
-    sides = assign(rows, valid=valid, test=test, seed=seed, by=split, ties=copies.ties())
+    sides = assign(rows, valid=valid, test=test, seed=seed, by=split, ties=copies.ties(), hold_out=hold_out)
     classes = ordered({row.class_name for row in rows})
     report = CompileReport(
         catalogue=out,
@@ -131,7 +139,12 @@ def compile(  # noqa: A001
     warnings = (*_warnings(report, split, min_age), *_doubts(copies, conflicts), *_relatives(copies))
     report = replace(report, warnings=warnings)
     options = {"valid": valid, "test": test, "seed": seed, "split": split, "views": views, "min_age": min_age}
-    more = {"conflicts": conflicts, "labels": str(labels) if labels else None}
+    more = {
+        "conflicts": conflicts,
+        "labels": str(labels) if labels else None,
+        "single_source": single_source,
+        "hold_out": sorted(hold_out),
+    }
     written = catalogue.write(
         out,
         [_row(film, copies, side) for film, side in zip(films, sides, strict=True)],
@@ -171,6 +184,24 @@ def _read(
 def _people(listed: Sequence[Listed]) -> Counter[str]:
     """At most so many independent patients each class has: unread films may yet prove to be one person's."""
     return Counter(name for name, _ in {(film.class_name, film.patient) for film in listed})
+
+
+def _from_several_sources(films: Sequence[Film], dropped: list[Dropped]) -> list[Film]:
+    """The films of classes that at least two sources have; the others are added to ``dropped``."""
+    sources: dict[str, set[str]] = {}
+    for film in films:
+        sources.setdefault(film.kept.class_name, set()).add(film.kept.image.source)
+    kept = []
+    for film in films:
+        only = sources[film.kept.class_name]
+        if len(only) > 1:
+            kept.append(film)
+        else:
+            reason = f"{film.kept.class_name} comes from {min(only)} only, whose look would tell it"
+            dropped.append(
+                Dropped.of(film.kept, SINGLE_SOURCE, f"{reason}; --single-source keep takes it in")
+            )
+    return kept
 
 
 def _split_row(film: Film, copies: Copies) -> SplitRow:
@@ -250,14 +281,18 @@ def _doubts(copies: Copies, conflicts: str) -> Iterator[str]:
 
 def _relatives(copies: Copies) -> Iterator[str]:
     """Sets that hold each other's films, and how many groups of copies join them."""
-    present = {c.image.source: c.folder.reader.name for film in copies.films for c in film.copies}
+    known = {
+        c.image.source: c.image.source if c.image.source in PUBLIC_SETS else c.folder.reader.name
+        for film in copies.films
+        for c in film.copies
+    }
     joined = Counter(
         pair
         for films in copies.members.values()
-        for pair in combinations(sorted({c.image.source for film in films for c in film.copies}), 2)
+        for pair in combinations(sorted({known[c.image.source] for film in films for c in film.copies}), 2)
     )
-    for one, other, words in kinship({*present, *present.values()}):
-        count = sum(n for pair, n in joined.items() if {one, other} <= {*pair, *(present[s] for s in pair)})
+    for one, other, words in kinship(known.values()):
+        count = joined[min(one, other), max(one, other)]
         found = "1 group of copies joins" if count == 1 else f"{count} groups of copies join"
         yield f"{words}; {found} the two, and a copy that was not found may stand on two sides"
 

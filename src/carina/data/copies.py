@@ -1,18 +1,22 @@
 """Which files are one film, which films are copies of each other, and which of those disagree.
 
 Exact copies (the same bytes) are merged into one film; near copies stay films of their own and share a
-group. A group whose members carry different classes is a conflict. Opens nothing, reads no labels.
+group. A group whose members carry different classes is a conflict. Knows classes, not what they mean.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from carina.data.closer import look_closer
 from carina.data.decisions import Decisions, grouped
 from carina.data.duplicates import NearCopy, near_copies
 from carina.data.listing import Dropped, Listed, Tell
@@ -80,10 +84,23 @@ class Copies:
 
     @classmethod
     def find(
-        cls, films: Sequence[Film], tell: Tell = None, *, decisions: Decisions = _NO_DECISIONS
+        cls,
+        films: Sequence[Film],
+        tell: Tell = None,
+        *,
+        decisions: Decisions = _NO_DECISIONS,
+        workers: int | None = None,
     ) -> Copies:
-        """Group the near copies among ``films``, as found and as a person decided."""
-        pairs = near_copies([film.look.descriptor for film in films], progress=tell)
+        """Group the near copies among ``films``, as found and as a person decided.
+
+        Films of pairs that are nearly sure are read once more, by ``workers`` processes, 0 for this one.
+        """
+
+        def closer(positions: Sequence[int]) -> Mapping[int, NDArray[np.uint8]]:
+            paths = [films[position].kept.image.path for position in positions]
+            return {positions[i]: picture for i, picture in look_closer(paths, workers=workers).items()}
+
+        pairs = near_copies([film.look.descriptor for film in films], closer=closer, progress=tell)
         made = grouped([film.facts.sha256 for film in films], pairs, decisions)
         groups = [films[int(first)].image_id for first in made.first]
         return cls(films, groups, pairs, made.overruled, made.added)
@@ -153,7 +170,8 @@ class Copies:
                 continue
             for film in films:
                 for number, copy in enumerate(film.copies):
-                    state = "merged" if number else "yes" if film.image_id in inside else "conflict"
+                    out = "conflict" if group in self.conflicting else "no"
+                    state = "merged" if number else "yes" if film.image_id in inside else out
                     image = copy.image
                     what = (copy.class_name, image.source, copy.patient, film.facts.sha256)
                     rows.append((group, image.path, state, *what))

@@ -196,8 +196,9 @@ def _command(manifest: Mapping[str, Any], out: Path) -> list[str]:
         folders.setdefault(source["path"], f"{source['name']}={source['path']}")
     words = ["carina", "compile", *folders.values(), "--out", str(out)]
     for key, value in manifest.get("options", {}).items():
-        if value is not None:
-            words += [f"--{key.replace('_', '-')}", str(value)]
+        for each in value if isinstance(value, list) else [value]:
+            if each is not None:
+                words += [f"--{key.replace('_', '-')}", str(each)]
     for name in manifest.get("healthy", ()):
         words += ["--healthy", name]
     return words

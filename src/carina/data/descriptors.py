@@ -20,6 +20,8 @@ from carina.images.resize import resize
 from carina.records import Pixels
 
 SIDE = 64  # pixels; descriptors of another side are of another version
+CLOSE = 128  # pixels of the picture for a second look ...
+_ENOUGH = 96  # ... which tells nothing new where the content has fewer
 _PROBE = 128  # margins are looked for at this side, so that small and large copies agree on them
 _FLAT = 4.0  # gray levels of 255 within which a margin is one gray ...
 _EMPTY = 0.95  # ... in this share of a row or column; a letter in it is no content
@@ -32,10 +34,23 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
 def describe(pixels: Pixels) -> NDArray[np.uint8]:
     """The descriptor of one film, ``(SIDE, SIDE) uint8``; of an empty film, all zero."""
+    return _stretched(resize(pixels, SIDE, SIDE, box=_box(pixels)), 1.0)
+
+
+def describe_closely(pixels: Pixels) -> NDArray[np.uint8] | None:
+    """The same at twice the size, ``(CLOSE, CLOSE) uint8``; None of a film that has too few pixels."""
+    left, top, right, bottom = box = _box(pixels)
+    if min(right - left, bottom - top) < _ENOUGH:
+        return None
+    return _stretched(resize(pixels, CLOSE, CLOSE, box=box), 1.0)
+
+
+def _box(pixels: Pixels) -> Box:
+    """What is left of the film without its margins."""
     box = (0.0, 0.0, float(pixels.shape[1]), float(pixels.shape[0]))
     for _ in range(_FRAMES):
         box = _content(pixels, box)
-    return _stretched(resize(pixels, SIDE, SIDE, box=box), 1.0)
+    return box
 
 
 def _stretched(small: Pixels, clipped: float) -> NDArray[np.uint8]:

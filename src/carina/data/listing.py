@@ -7,7 +7,8 @@ themselves say is no frontal film. Whatever stays behind is a ``Dropped`` with i
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
@@ -101,19 +102,33 @@ def name_folders(sources: Sources) -> list[Folder]:
     for source in sources.items() if isinstance(sources, Mapping) else sources:
         taken = {folder.name for folder in found}
         if isinstance(source, tuple):
-            folder = _named(source[0], _absolute(source[1]))
+            path = _absolute(source[1])
+            with _readable(path):
+                folder = _named(source[0], path)
             if folder.name in taken:
                 raise SourceError(
                     f"{folder.name}: two sources of this name; give one of them another: NAME=PATH"
                 )
         else:
             path = _absolute(source)
-            reader = recognise(path)
+            with _readable(path):
+                reader = recognise(path)
             folder = Folder(_free_name(path, reader, taken), path, reader)
         found.append(folder)
     if not found:
         raise SourceError("no folder to compile; give at least one, as PATH or NAME=PATH")
     return found
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Whatever the system refuses to show of ``path`` is a SourceError."""
+    try:
+        yield
+    except OSError as error:
+        raise SourceError(
+            f"{path}: cannot be read ({error.strerror}: {error.filename}); give access, or name another"
+        ) from error
 
 
 def _absolute(path: AnyPath) -> Path:
@@ -141,6 +156,11 @@ def _named(name: str, path: Path) -> Folder:
     return Folder(name, path, reader)
 
 
+def _listed(folder: Folder) -> Iterator[SourceImage | LeftOut]:
+    with _readable(folder.path):
+        yield from folder.reader.read(folder.path)
+
+
 def list_films(
     folders: Sequence[Folder], label_map: LabelMap, admission: Admission, dropped: list[Dropped], tell: Tell
 ) -> list[Listed]:
@@ -149,7 +169,7 @@ def list_films(
     for number, folder in enumerate(folders):
         if tell:
             tell(Progress("sources", number, len(folders), {"source": folder.name}))
-        for item in folder.reader.read(folder.path):
+        for item in _listed(folder):
             if isinstance(item, LeftOut):
                 dropped.append(Dropped(item.path, folder.name, "", item.code, item.reason))
                 continue

@@ -12,11 +12,12 @@ from typing import Any
 
 from carina.data.confounding.verdict import Verdict
 
-MERGED, CONFLICT = "exact_copy", "conflict"
+MERGED, CONFLICT, SINGLE_SOURCE = "exact_copy", "conflict", "single_source"
 
 REASONS = {
     MERGED: "the same file, byte for byte",
     CONFLICT: "copies with different labels",
+    SINGLE_SOURCE: "of a class that one source alone has",
     "no_class_wanted": "left out by the label map",
     "not_frontal": "not frontal",
     "too_young": "too young",
@@ -27,6 +28,7 @@ REASONS = {
     "contradiction": "listed with several labels",
     "other_set": "of another set",
     "second_copy": "the same file name twice",
+    "not_a_film": "a heat map, not a film",
 }
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,26 +40,34 @@ def assign(
     seed: int,
     by: Literal["patient", "image"] = "patient",
     ties: Iterable[tuple[str, str]] = (),
+    hold_out: Collection[str] = (),
 ) -> list[str]:
     """The side of each row, in the rows' order.
 
     ``valid`` and ``test`` are shares of all films; the rest is ``train``. ``by="image"`` ignores every
     tie and deals single films at random, as the original report did. ``ties`` are further pairs of
-    patients that must stay together.
+    patients that must stay together. ``hold_out`` names sources that are the test, with whatever is tied
+    to their films; the rest is dealt to train and valid, and ``test`` is not asked.
 
-    Raises SplitError when the shares make no sense, or when a class has fewer components than there
-    are sides to fill.
+    Raises SplitError when the shares make no sense, when a class has fewer components than there
+    are sides to fill, or when what is held out is unknown, or all that there is of a class.
     """
-    shares = shares_of(valid, test)
+    shares = shares_of(valid, 0.0 if hold_out else test)
     if len({row.key for row in rows}) != len(rows):
         raise SplitError("films to be split must have keys of their own; the same key came twice")
-    if by == "image":
+    if by == "image" and not hold_out:
         return _at_random(rows, shares, seed)
+    if by == "image":
+        raise SplitError("a source is held out by patient; leave out --split image, or --hold-out")
     parts = components(rows, ties)
+    held = [part for part in parts if any(row.source in hold_out for row in part)]
+    parts = [part for part in parts if all(row.source not in hold_out for row in part)]
+    _check_held_out(rows, parts, hold_out)
     check_enough(Counter(name for part in parts for name in {row.class_name for row in part}), shares)
     sides = _deal(parts, shares, seed)
     _fill_gaps(parts, sides, shares, seed)
     side_of = {row.key: side for part, side in zip(parts, sides, strict=True) for row in part}
+    side_of |= {row.key: "test" for part in held for row in part}
     return [side_of[row.key] for row in rows]
 
 
@@ -119,6 +127,24 @@ def components(rows: Sequence[SplitRow], ties: Iterable[tuple[str, str]] = ()) -
     for row in sorted(rows, key=lambda row: row.key):
         found[root(("patient", row.patient))].append(row)
     return list(found.values())
+
+
+def _check_held_out(
+    rows: Sequence[SplitRow], left: Sequence[Sequence[SplitRow]], hold_out: Collection[str]
+) -> None:
+    """That the sources exist, and that something is left to learn each class from."""
+    sources = sorted({row.source for row in rows})
+    unknown = sorted(set(hold_out).difference(sources))
+    if unknown:
+        raise SplitError(f"--hold-out {unknown[0]}: no film is from there; there are {', '.join(sources)}")
+    known = {row.class_name for part in left for row in part}
+    lost = sorted({row.class_name for row in rows} - known)
+    if hold_out and lost:
+        raise SplitError(
+            f"--hold-out {', '.join(sorted(hold_out))}: every film of {', '.join(lost)} is from there or "
+            "tied to it, so nothing could learn it; give these films a class that other sources have, or "
+            "leave them out, with --labels"
+        )
 
 
 def check_enough(people: Mapping[str, int], shares: Mapping[str, float]) -> None:

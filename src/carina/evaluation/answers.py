@@ -21,6 +21,7 @@ from carina.data.pixels import PixelCache
 from carina.errors import DataError
 from carina.images.prepare import Preparation
 from carina.records import Prediction, Progress, Refusal
+from carina.scoring.abstain import Gate
 from carina.scoring.scorer import Scorer
 
 Tell = Callable[[Progress], None]
@@ -37,10 +38,16 @@ class Look:
     cam: NDArray[np.float32]
 
 
-def answers(scorer: Scorer, films: pa.Table, cache: PixelCache | None, tell: Tell | None) -> list[Answer]:
-    """One answer for each row of ``films``, in order."""
-    given: list[Answer] = []
-    for answer in _from_cache(scorer, films, cache) if cache is not None else _from_files(scorer, films):
+def answers(
+    scorer: Scorer, films: pa.Table, cache: PixelCache | None, tell: Tell | None, gate: Gate | None = None
+) -> list[tuple[Answer, str | None]]:
+    """One answer for each row of ``films``, in order, and the code by which ``gate`` would refuse the film.
+
+    The code is None where the film would be scored, and where it has no answer to refuse.
+    """
+    given: list[tuple[Answer, str | None]] = []
+    ways = _from_files(scorer, films, gate) if cache is None else _from_cache(scorer, films, cache, gate)
+    for answer in ways:
         given.append(answer)
         if tell is not None:
             tell(Progress("score", len(given), len(films)))
@@ -85,9 +92,13 @@ def cached(catalogue: Catalogue, preparation: Preparation) -> PixelCache | None:
         return None
 
 
-def _from_files(scorer: Scorer, films: pa.Table) -> Iterator[Answer]:
+def _from_files(scorer: Scorer, films: pa.Table, gate: Gate | None) -> Iterator[tuple[Answer, str | None]]:
     for answer in _predictions(scorer, films):
-        yield answer if isinstance(answer, Refusal) else answer.probabilities
+        if isinstance(answer, Refusal):
+            yield answer, None
+        else:
+            refusal = gate.refusal(answer) if gate is not None else None
+            yield answer.probabilities, None if refusal is None else refusal.code
 
 
 def _predictions(scorer: Scorer, films: pa.Table) -> Iterator[Prediction | Refusal]:
@@ -108,7 +119,15 @@ def _predictions(scorer: Scorer, films: pa.Table) -> Iterator[Prediction | Refus
             yield answer
 
 
-def _from_cache(scorer: Scorer, films: pa.Table, cache: PixelCache) -> Iterator[Answer]:
+def _from_cache(
+    scorer: Scorer, films: pa.Table, cache: PixelCache, gate: Gate | None
+) -> Iterator[tuple[Answer, str | None]]:
     hashes = films["sha256"].to_pylist()
     for start in range(0, len(hashes), _CHUNK):
-        yield from scorer.predict(cache.array(hashes[start : start + _CHUNK])).probabilities
+        prepared = cache.array(hashes[start : start + _CHUNK])
+        outputs = scorer.predict(prepared)
+        for probabilities, film, embedding in zip(
+            outputs.probabilities, prepared, outputs.embedding, strict=True
+        ):
+            why = gate.why(film, embedding) if gate is not None else None
+            yield probabilities, None if why is None else why[0]

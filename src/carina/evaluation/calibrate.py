@@ -14,19 +14,34 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+
 import carina
 from carina.data.catalogue import Catalogue
 from carina.data.confounding.audit import verdict_on
 from carina.data.confounding.verdict import Verdict
-from carina.errors import BundleError, ClaimError, MissingExtra, OutputError
+from carina.errors import ClaimError, MissingExtra
 from carina.evaluation.answers import cached
+from carina.evaluation.contamination import Contamination
+from carina.evaluation.rewrite import check_place, rewrite
 from carina.records import Progress
-from carina.scoring.bundle import Bundle, write_bundle
+from carina.scoring.bundle import Bundle
 from carina.scoring.manifest import MODEL
-from carina.scoring.operating import DEFAULT_SITE, SECTION, Corrected, Fit, OperatingPoint, Site, sites
+from carina.scoring.operating import (
+    DEFAULT_SITE,
+    SECTION,
+    Corrected,
+    Fit,
+    OperatingPoint,
+    Site,
+    Watch,
+    sites,
+)
 from carina.scoring.scorer import Scorer
 
 try:
+    from carina.evaluation import conformal
     from carina.evaluation.bayes import Estimate, Share, Test, predictive_values
     from carina.evaluation.calibration import Reliability, correct
     from carina.evaluation.people import people, persons_of
@@ -40,6 +55,7 @@ except ModuleNotFoundError as error:
     raise MissingExtra("carina calibrate", "report") from error
 
 
+REMEMBERED = 500  # scores of the calibration films that the bundle keeps
 ENOUGH = 20  # people on each side: with fewer, no map of probabilities is learnt
 
 
@@ -112,6 +128,7 @@ def calibrate(
     per_class: bool = False,
     site: str = DEFAULT_SITE,
     split: str = "valid",
+    coverage: float = 0.9,
     seed: int = 0,
     progress: Callable[[Progress], None] | None = None,
 ) -> Calibration:
@@ -119,10 +136,11 @@ def calibrate(
 
     ``targets`` are sensitivities to be shown, each at ``confidence``; with ``per_class`` for every
     disease by itself. Points of other sites are kept, an older calibration of the same ``site`` is
-    replaced. The same films give the correction of the probabilities; ``seed`` is that of its folds and
-    draws. Raises ``ClaimError`` where the films cannot carry any target or are not new to the
-    model, ``BundleError``, ``CatalogueError`` and ``DataError`` for what cannot be opened or does not
-    fit together, and ``OutputError`` when the bundle cannot be written.
+    replaced. The same films give the correction of the probabilities (``seed`` is that of its folds and
+    draws) and prediction sets that hold each class with a probability of ``coverage``. Raises
+    ``ClaimError`` where the films cannot carry any target or are not new to the model, ``BundleError``,
+    ``CatalogueError`` and ``DataError`` for what cannot be opened or does not fit together, and
+    ``OutputError`` when the bundle cannot be written.
     """
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     catalogue = catalogue if isinstance(catalogue, Catalogue) else Catalogue.open(Path(catalogue))
@@ -130,14 +148,32 @@ def calibrate(
     _check_request(bundle, out, site)
     films = catalogue.table(split)
     labels = truth(films, bundle, catalogue)
-    known = known_films(films, bundle, catalogue)
-    if known.known:
-        raise ClaimError(
-            f"{catalogue.root}: {known.known:,} of {counted(known.films, 'film')} ({split}) are not new to "
-            "this bundle: it was trained on them, their near copies or their patients, and would promise too "
-            "much; calibrate on films of other patients"
-        )
+    known = check_new(films, bundle, catalogue, split)
     predictions = ask(films, labels, Scorer(bundle), cached(catalogue, bundle.preparation), progress)
+    shown, refused = site_of(
+        bundle, catalogue, predictions,
+        targets=targets, confidence=confidence, per_class=per_class, split=split, coverage=coverage,
+        seed=seed,
+    )  # fmt: skip
+    section = {name: each.model_dump(mode="json") for name, each in {**sites(bundle), site: shown}.items()}
+    written = rewrite(bundle, out, {SECTION: section})
+    warnings = _warnings(shown, listed=known.same_film is not None)
+    return Calibration(written, site, shown, refused, warnings, verdict_on(catalogue))
+
+
+def site_of(
+    bundle: Bundle,
+    catalogue: Catalogue,
+    predictions: Predictions,
+    *,
+    targets: Sequence[float],
+    confidence: float,
+    per_class: bool,
+    split: str,
+    coverage: float = conformal.COVERAGE,
+    seed: int = 0,
+) -> tuple[Site, tuple[str, ...]]:
+    """What these films show of a site, and why not what they cannot; ``ClaimError`` where it is nothing."""
     found, refused = points(people(predictions), tuple(targets), confidence, per_class=per_class)
     shown = Site(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -150,33 +186,29 @@ def calibrate(
         sources=tuple(sorted(set(predictions.column("source")))),
         points=found,
         corrected=_corrected(predictions, seed),
+        sets=conformal.choose(predictions, coverage),
+        watch=_watch(predictions),
     )
-    written = _write(bundle, out, {**sites(bundle), site: shown})
-    warnings = _warnings(shown, listed=known.same_film is not None)
-    return Calibration(written, site, shown, refused, warnings, verdict_on(catalogue))
+    return shown, refused
+
+
+def check_new(films: pa.Table, bundle: Bundle, catalogue: Catalogue, split: str) -> Contamination:
+    """Raises ``ClaimError`` where films of ``split`` are not new to the bundle, as far as it can be told."""
+    known = known_films(films, bundle, catalogue)
+    if known.known:
+        raise ClaimError(
+            f"{catalogue.root}: {known.known:,} of {counted(known.films, 'film')} ({split}) are not new to "
+            "this bundle: it was trained on them, their near copies or their patients, and would promise too "
+            "much; calibrate on films of other patients"
+        )
+    return known
 
 
 def _check_request(bundle: Bundle, out: Path, site: str) -> None:
     if not site.strip() or not site.isprintable():
         raise ClaimError(f"{site!r} is no name of a site; name the hospital, such as --site north")
-    if out.resolve() != bundle.root.resolve() and out.resolve().is_relative_to(bundle.root.resolve()):
-        raise OutputError(f"{out}: lies in the bundle; name a folder outside it, or the bundle itself")
+    check_place(bundle, out)
     sites(bundle)  # a section that cannot be read is found before an hour of scoring
-
-
-def _write(bundle: Bundle, out: Path, known: dict[str, Site]) -> Bundle:
-    """The same files under a manifest with the operating points."""
-    section = {name: site.model_dump(mode="json") for name, site in known.items()}
-    manifest = bundle.manifest.model_copy(update={"sections": {**bundle.manifest.sections, SECTION: section}})
-    try:
-        written = write_bundle(out, manifest, {name: bundle.root / name for name in bundle.manifest.files})
-    except OSError as error:
-        raise OutputError(
-            f"{out}: cannot be written ({error.strerror}); free space or name another folder"
-        ) from error
-    if written.manifest.files != bundle.manifest.files:
-        raise BundleError(f"{bundle.root}: a file changed while it was copied; calibrate again")
-    return written
 
 
 def _warnings(site: Site, *, listed: bool) -> tuple[str, ...]:
@@ -207,6 +239,20 @@ def _warnings(site: Site, *, listed: bool) -> tuple[str, ...]:
             "about such a mixture, not about any one hospital."
         )
     return tuple(found)
+
+
+def _watch(predictions: Predictions) -> Watch:
+    """What later films are held against (``site_check``)."""
+    scores = np.sort(people(predictions).films)
+    kept = scores[np.linspace(0, len(scores) - 1, min(len(scores), REMEMBERED)).astype(np.int64)]
+    return Watch(
+        scores=tuple(round(float(each), 6) for each in kept),
+        films=len(predictions.refused),
+        refused=sum(
+            one is not None or other is not None
+            for one, other in zip(predictions.refused, predictions.abstained, strict=True)
+        ),
+    )
 
 
 def _corrected(predictions: Predictions, seed: int) -> Corrected | None:

@@ -134,8 +134,8 @@ def compared(first: Answers, second: Answers, *, seed: int = 0) -> Comparison:
         )
     patients = np.array(one["patient"].to_pylist())
     ill = np.array([name not in first.healthy for name in actual])
-    right = [_told(table, actual) for table in (one, other)]
-    flagged = [_flagged(table, first.healthy) for table in (one, other)]
+    right = _told(one, actual), _told(other, actual)
+    flagged = _flagged(one, first.healthy), _flagged(other, first.healthy)
     found = share_differences(
         patients,
         [

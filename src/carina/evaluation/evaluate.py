@@ -21,9 +21,11 @@ from carina.data.confounding.audit import verdict_on
 from carina.data.pixels import PixelCache
 from carina.errors import MissingExtra, OutputError
 from carina.evaluation.answers import Tell, cached
+from carina.evaluation.card import FIGURES
 from carina.evaluation.contamination import Contamination
 from carina.evaluation.contamination import warning as contamination_warning
 from carina.evaluation.history import read_history
+from carina.evaluation.rewrite import check_place, rewrite
 from carina.folders import claimed
 from carina.records import Progress
 from carina.scoring.bundle import Bundle
@@ -31,7 +33,7 @@ from carina.scoring.operating import Site, operating_point, sites
 from carina.scoring.scorer import Scorer
 
 try:
-    from carina.evaluation import claim_sections, headline, report, results
+    from carina.evaluation import claim_sections, group_sections, headline, report, results
     from carina.evaluation.belief import Belief, belief
     from carina.evaluation.metrics import Metrics, measure, top_losses
     from carina.evaluation.pictures import film_pictures, sample_rows
@@ -39,6 +41,7 @@ try:
     from carina.evaluation.promises import Claims, claims
     from carina.evaluation.sections import Evidence
     from carina.evaluation.selection import ask, known_films, truth
+    from carina.evaluation.subgroups import Subgroup, called_diseased, subgroups
     from carina.evaluation.wording import counted, listed
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in ("jinja2", "matplotlib", "scipy", "sklearn"):
@@ -70,6 +73,7 @@ def evaluate(
     out: str | os.PathLike[str],
     run: str | os.PathLike[str] | None = None,
     site: str | None = None,
+    card: str | os.PathLike[str] | None = None,
     seed: int = 0,
     progress: Callable[[Progress], None] | None = None,
 ) -> Evaluation:
@@ -77,17 +81,17 @@ def evaluate(
 
     ``run`` names the run folder whose training curves are shown (default: the one the bundle lies
     in). ``site`` names the operating points to hold against these films (default: those of the only
-    site the bundle has). ``seed`` is that of the resampled intervals. Raises ``MissingExtra`` without
-    the ``report`` extra, ``BundleError`` and ``CatalogueError`` for what cannot be opened,
-    ``ClaimError`` for a site that is unknown, ``DataError`` when the two do not fit together or no film
-    can be scored, ``RunError`` for a damaged history and ``OutputError`` when the results cannot be
-    written.
+    site the bundle has). ``card`` is where the bundle is written with these figures on its card (its own
+    folder, or a new one). ``seed`` is that of the resampled intervals. Raises ``MissingExtra`` without
+    the ``report`` extra, ``BundleError`` and ``CatalogueError`` for what cannot be opened, ``ClaimError``
+    for a site that is unknown, ``DataError`` when the two do not fit together or no film can be scored,
+    ``RunError`` for a damaged history and ``OutputError`` when the results cannot be written.
     """
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     catalogue = catalogue if isinstance(catalogue, Catalogue) else Catalogue.open(Path(catalogue))
     _check_place(Path(out), catalogue)
     with claimed(Path(out)) as folder:
-        return _evaluated(bundle, catalogue, split, folder, run, site, seed, progress)
+        return _evaluated(bundle, catalogue, split, folder, run, site, card, seed, progress)
 
 
 def _evaluated(
@@ -97,10 +101,13 @@ def _evaluated(
     folder: Path,
     run: str | os.PathLike[str] | None,
     site: str | None,
+    card: str | os.PathLike[str] | None,
     seed: int,
     progress: Tell | None,
 ) -> Evaluation:
     calibrated = _site(bundle, site)
+    if card is not None:
+        check_place(bundle, Path(card))
     history = read_history(bundle, Path(run) if run is not None else None)
     films = catalogue.table(split)
     labels = truth(films, bundle, catalogue)
@@ -114,15 +121,26 @@ def _evaluated(
     claimed = claims(predictions, calibrated, same_films=same, seed=seed)
     warnings = (*claim_sections.spoken(claimed), *_warnings(predictions, metrics, known, split))
     believed = belief(predictions, verdict_on(catalogue), bundle.manifest, catalogue.fingerprint, seed=seed)
+    groups = subgroups(predictions, called_diseased(predictions), seed=seed)
     content = results.content(
-        bundle, catalogue, split, seed, predictions, metrics, believed, known, warnings, claimed
+        bundle, catalogue, split, seed, predictions, metrics, believed, known, warnings, claimed, groups
     )
     _tell(progress, "measure", 1)
-    shown = _evidence(content, predictions, metrics, believed, warnings, history, scorer, cache, claimed)
+    shown = _evidence(
+        content, predictions, metrics, believed, warnings, history, scorer, cache, claimed, groups
+    )
     page = report.render(shown)
     results.write(folder, predictions.table(), page, content)
+    if card is not None:
+        known_figures = bundle.manifest.sections.get(FIGURES, {})
+        label = f"{split} of catalogue {catalogue.fingerprint[:12]}"
+        rewrite(bundle, Path(card), {FIGURES: {**known_figures, label: results.for_card(content)}})
     _tell(progress, "report", 1)
-    said = (*headline.lines(metrics, believed), *claim_sections.lines(claimed))
+    said = (
+        *headline.lines(metrics, believed),
+        *claim_sections.lines(claimed),
+        *group_sections.lines(predictions),
+    )
     return Evaluation(folder, content, said, warnings)
 
 
@@ -195,6 +213,7 @@ def _evidence(
     scorer: Scorer,
     cache: PixelCache | None,
     claimed: Claims,
+    groups: tuple[Subgroup, ...],
 ) -> Evidence:
     whole = predictions.scored
     labels, split, bundle = predictions.labels[whole], content["split"], content["bundle"]
@@ -227,6 +246,7 @@ def _evidence(
         samples=film_pictures(predictions, drawn, scorer, cache),
         worst=film_pictures(predictions, worst, scorer, cache),
         claims=claimed,
+        groups=groups,
     )
 
 

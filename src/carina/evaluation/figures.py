@@ -288,4 +288,9 @@ def svg(figure: Figure) -> bytes:
 
 
 def svg_uri(figure: Figure) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg(figure)).decode()}"
+    return svg_data(svg(figure))
+
+
+def svg_data(file: bytes) -> str:
+    """An SVG file as a data URI."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(file).decode()}"

@@ -175,4 +175,4 @@ def _correlation(drawn: NDArray[np.float64]) -> float:
     """Between two rows of draws; 0 where either never varies, which is the careful answer."""
     if drawn.shape[1] < 2 or (drawn.std(axis=1) <= 0).any():
         return 0.0
-    return float(np.clip(np.corrcoef(drawn)[0, 1], 0.0, 1.0))
+    return float(np.clip(np.asarray(np.corrcoef(drawn))[0, 1], 0.0, 1.0))

@@ -24,7 +24,8 @@ class Predictions:
     """The films of one selection in catalogue order, with the bundle's answers.
 
     ``films`` are N catalogue rows; ``probabilities`` is (N, C) in the order of ``classes``, NaN where
-    ``refused`` (N,) gives a reason; ``labels`` is (N,), indices into ``classes``.
+    ``refused`` (N,) gives a reason; ``labels`` is (N,), indices into ``classes``. ``abstained`` says which
+    films a hospital would not have got a score for, though they have one here.
     """
 
     films: pa.Table
@@ -33,6 +34,7 @@ class Predictions:
     labels: Labels
     probabilities: Probabilities
     refused: tuple[str | None, ...]
+    abstained: tuple[str | None, ...] = ()  # (N,) codes; empty where nobody asked
 
     @cached_property
     def scored(self) -> NDArray[np.int64]:
@@ -68,6 +70,7 @@ class Predictions:
             "source": self.films["source"],
             "split": self.films["split"],
             "refused": pa.array(self.refused, pa.string()),
+            "abstained": pa.array(self.abstained or [None] * len(self.refused), pa.string()),
         }
         return pa.table(columns)
 

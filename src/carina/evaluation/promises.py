@@ -13,7 +13,9 @@ from typing import Literal
 
 import numpy as np
 
+from carina.evaluation import conformal
 from carina.evaluation.calibration import Reliability, reliability
+from carina.evaluation.conformal import SetsHeld
 from carina.evaluation.people import People, Scores, people, persons_of
 from carina.evaluation.planner import lower_limit, upper_limit
 from carina.evaluation.predictions import Predictions
@@ -65,7 +67,8 @@ class Claims:
     """Probabilities and operating points on one selection of films.
 
     ``site`` is None, and ``points`` empty, where the bundle has none; ``corrected`` is how reliable the
-    site's corrected probabilities are here. ``same_films``: the thresholds were chosen on these very films.
+    site's corrected probabilities are here, ``sets`` what its prediction sets do. ``same_films``: the
+    thresholds were chosen on these very films.
     """
 
     reliability: Reliability | None  # None where all films are on one side
@@ -74,6 +77,7 @@ class Claims:
     corrected: Reliability | None = None
     method: str | None = None
     same_films: bool = False
+    sets: SetsHeld | None = None
 
 
 def claims(
@@ -93,6 +97,7 @@ def claims(
         corrected=None if map_ is None else _reliability(predictions, map_, seed),
         method=None if map_ is None else map_.method,
         same_films=same_films,
+        sets=None if known.sets is None else conformal.held(predictions, known.sets),
     )
 
 

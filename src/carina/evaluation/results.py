@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
+from collections import Counter
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +26,8 @@ from carina.evaluation.contamination import Contamination
 from carina.evaluation.metrics import Metrics
 from carina.evaluation.predictions import Predictions
 from carina.evaluation.promises import Claims
+from carina.evaluation.subgroups import Subgroup
+from carina.evaluation.writing import write_all
 from carina.scoring.bundle import Bundle
 
 FORMAT = 1
@@ -44,6 +44,7 @@ def content(
     known: Contamination,
     warnings: tuple[str, ...],
     claims: Claims,
+    groups: tuple[Subgroup, ...] = (),
 ) -> dict[str, Any]:
     """What ``metrics.json`` says."""
     rows = zip(predictions.column("path"), predictions.labels, predictions.refused, strict=True)
@@ -71,6 +72,40 @@ def content(
         "refused": refused,
         "metrics": asdict(metrics),
         "claims": asdict(claims),
+        "subgroups": [asdict(each) for each in groups],
+        "abstained": _abstained(predictions),
+    }
+
+
+def _abstained(predictions: Predictions) -> dict[str, Any]:
+    """How many films of each class would be refused, and why."""
+    codes = Counter(code for code in predictions.abstained if code is not None)
+    by_class = Counter(
+        predictions.classes[label]
+        for label, code in zip(predictions.labels, predictions.abstained or (), strict=bool(codes))
+        if code is not None
+    )
+    return {"films": len(predictions.scored), "refused": codes.total(), "codes": codes, "classes": by_class}
+
+
+def for_card(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures that a bundle's card shows, from what ``metrics.json`` says."""
+    metrics = content["metrics"]
+    return {
+        "created": content["created"],
+        "catalogue": content["catalogue"]["fingerprint"],
+        "split": content["split"],
+        "verdict": content["verdict"]["sentence"],
+        "warnings": content["warnings"],
+        "rates": {
+            "recall of disease": metrics["detection"]["sensitivity"],
+            "specificity": metrics["detection"]["specificity"],
+            "area under ROC, disease against none": metrics["disease_auc"],
+            "accuracy": metrics["accuracy"],
+            **{f"recall of {each['name']}": each["recall"] for each in metrics["per_class"]},
+        },
+        "subgroups": content["subgroups"],
+        "abstained": content["abstained"],
     }
 
 
@@ -84,21 +119,9 @@ def write(folder: Path, table: pa.Table, page: str, content: Mapping[str, Any]) 
         "report.html": page.encode(),
         "metrics.json": text.encode(),
     }
-    mark = f".{secrets.token_hex(6)}.partial"
     try:
-        for name, data in files.items():
-            with (folder / (name + mark)).open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        (folder / "metrics.json").unlink(missing_ok=True)
-        for name in files:
-            (folder / (name + mark)).replace(folder / name)
+        write_all(folder, files, last="metrics.json")
     except OSError as error:
         raise OutputError(
             f"{folder}: cannot be written ({error.strerror}); free space or name another folder"
         ) from error
-    finally:
-        for name in files:
-            with suppress(OSError):
-                (folder / (name + mark)).unlink(missing_ok=True)

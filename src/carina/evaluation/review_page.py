@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import os
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,7 @@ def review(
     page = Path(out) if out is not None else catalogue.root / REVIEW
     every = cases(catalogue)
     shown = every[:limit]
-    text = render(catalogue.root.name, shown, len(every), _pictures(shown, workers, progress))
+    text = render(catalogue.root, shown, len(every), _pictures(shown, workers, progress))
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(text, "utf-8")
@@ -62,12 +63,13 @@ def review(
     return Review(page, len(every), len(shown), undecided, sum(case.conflicting for case in every))
 
 
-def render(title: str, shown: list[Case], total: int, pictures: Mapping[Path, str]) -> str:
+def render(catalogue: Path, shown: list[Case], total: int, pictures: Mapping[Path, str]) -> str:
     """The page; ``pictures`` are data URIs by path."""
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
     except ModuleNotFoundError as error:
         raise MissingExtra("carina review", "report") from error
+    part = "all" if total == len(shown) else f"{len(shown):,} of them"
     environment = Environment(
         loader=PackageLoader("carina.evaluation"),
         autoescape=True,
@@ -76,10 +78,11 @@ def render(title: str, shown: list[Case], total: int, pictures: Mapping[Path, st
         lstrip_blocks=True,
     )
     return environment.get_template("review.html.j2").render(
-        title=title,
+        title=catalogue.name,
+        apply=shlex.join(["carina", "review", str(catalogue), "--apply", "decisions.json"]),
         cases=shown,
         total=total,
-        lead=f"{counted(total, 'case')}, of which {len(shown):,} are on this page",
+        lead=f"{counted(total, 'case')}, {part} on this page",
         pictures=pictures,
         kind=KIND,
         format=FORMAT,

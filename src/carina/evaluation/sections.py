@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from carina.evaluation import claim_sections, figures
+from carina.evaluation import claim_sections, figures, group_sections
 from carina.evaluation.belief import Belief
 from carina.evaluation.blocks import Block, Card, Chart, Gallery, Paragraph, Section, Table
 from carina.evaluation.bootstrap import Rate
@@ -23,6 +23,7 @@ from carina.evaluation.metrics import Metrics, curve, disease_probability
 from carina.evaluation.pictures import FilmPicture
 from carina.evaluation.predictions import Predictions
 from carina.evaluation.promises import Claims
+from carina.evaluation.subgroups import Subgroup
 from carina.evaluation.wording import DASH, area_value, counted, interval, listed, percent, with_interval
 
 
@@ -41,6 +42,7 @@ class Evidence:
     samples: tuple[FilmPicture, ...] = ()
     worst: tuple[FilmPicture, ...] = ()
     claims: Claims | None = None
+    groups: tuple[Subgroup, ...] = ()
 
 
 def disease_classes(evidence: Evidence) -> Section:
@@ -99,6 +101,21 @@ def operating_points(evidence: Evidence) -> Section:
 def probabilities(evidence: Evidence) -> Section:
     """Whether the probabilities mean what they say."""
     return claim_sections.probabilities(evidence.claims)
+
+
+def groups(evidence: Evidence) -> Section:
+    """Recall and specificity by age band, sex, view and source."""
+    return group_sections.subgroups(evidence.groups)
+
+
+def would_be_refused(evidence: Evidence) -> Section:
+    """The films that a hospital would not have got a score for."""
+    return group_sections.abstained(evidence.predictions)
+
+
+def sets(evidence: Evidence) -> Section:
+    """What the prediction sets of the site do here."""
+    return group_sections.prediction_sets(evidence.claims.sets if evidence.claims is not None else None)
 
 
 def per_class(evidence: Evidence) -> Section:
@@ -293,9 +310,12 @@ def record(evidence: Evidence) -> Section:
 
 SECTIONS: tuple[Callable[[Evidence], Section], ...] = (
     disease_classes,
+    groups,
     operating_points,
     healthy_against_diseased,
     probabilities,
+    sets,
+    would_be_refused,
     per_class,
     confusion,
     class_curves,

@@ -16,6 +16,7 @@ from carina.evaluation.contamination import Contamination, Identity, contaminati
 from carina.evaluation.metrics import Labels
 from carina.evaluation.predictions import Predictions
 from carina.records import Refusal
+from carina.scoring.abstain import Gate
 from carina.scoring.bundle import Bundle
 from carina.scoring.manifest import TRAINING_IMAGES
 from carina.scoring.scorer import Scorer
@@ -46,15 +47,20 @@ def truth(films: pa.Table, bundle: Bundle, catalogue: Catalogue) -> Labels:
 
 def known_films(films: pa.Table, bundle: Bundle, catalogue: Catalogue) -> Contamination:
     """How many of the films are not new to the bundle."""
-    return contamination(_identity(films), _identity(catalogue.table()), _trained_on(bundle))
+    return contamination(_identity(films), _identity(catalogue.table()), trained_on(bundle))
 
 
 def ask(
     films: pa.Table, labels: Labels, scorer: Scorer, cache: PixelCache | None, progress: Tell | None
 ) -> Predictions:
-    """The bundle's answers, one for each film. Raises DataError where none of them can be scored."""
+    """The bundle's answers, one for each film. Raises DataError where none of them can be scored.
+
+    What the bundle's gate would refuse has its answer all the same, and the code beside it: figures are of
+    all films, so that no refusal can make them look better.
+    """
     bundle = scorer.bundle
-    given = answers(scorer, films, cache, progress)
+    asked = answers(scorer, films, cache, progress, Gate.of(bundle))
+    given = [answer for answer, _ in asked]
     reasons = tuple(answer.reason if isinstance(answer, Refusal) else None for answer in given)
     if all(reason is not None for reason in reasons):
         raise DataError(
@@ -64,13 +70,21 @@ def ask(
     for row, answer in enumerate(given):
         if not isinstance(answer, Refusal):
             probabilities[row] = answer
-    return Predictions(films, bundle.classes, bundle.healthy, labels, probabilities, reasons)
+    return Predictions(
+        films,
+        bundle.classes,
+        bundle.healthy,
+        labels,
+        probabilities,
+        reasons,
+        tuple(code for _, code in asked),
+    )
 
 
 def _identity(films: pa.Table) -> Identity:
     return Identity(*(films[name].to_pylist() for name in ("sha256", "group", "patient")))
 
 
-def _trained_on(bundle: Bundle) -> frozenset[str]:
+def trained_on(bundle: Bundle) -> frozenset[str]:
     path = bundle.root / TRAINING_IMAGES
     return frozenset(path.read_text(encoding="ascii").split()) if path.is_file() else frozenset()

@@ -99,11 +99,17 @@ class Bundle:
         they are read and hashed again. Raises :class:`~carina.errors.BundleError` when they changed.
         """
         held, self._model = self._model, None
-        if held is not None:
-            return held
-        data, found = _read_hashed(self.root, MODEL, keep=True)
-        if found != self.model_sha256:
-            raise BundleError(f"{self.root}: {MODEL} was changed after the bundle was opened; {_AGAIN}")
+        return held if held is not None else self.read(MODEL)
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one of the files that the manifest lists, hashed again.
+
+        Raises :class:`~carina.errors.BundleError` when they are not those of the manifest any more,
+        ``KeyError`` for a file it does not list.
+        """
+        data, found = _read_hashed(self.root, name, keep=True)
+        if found != (self.model_sha256 if name == MODEL else self.manifest.files[name]):
+            raise BundleError(f"{self.root}: {name} was changed after the bundle was opened; {_AGAIN}")
         return data
 
 
@@ -124,10 +130,7 @@ def write_bundle(out: Path, manifest: Manifest, files: Mapping[str, bytes | Path
     strange = sorted(set(files).difference(FILES))
     if strange:
         raise BundleError(f"{out}: {strange[0]!r} is no file of a bundle; known are {', '.join(FILES)}")
-    if out.is_symlink() or (out.exists() and not (out / MANIFEST).is_file() and not _is_empty_folder(out)):
-        raise BundleError(
-            f"{out}: there is something that is no bundle; name another folder, or move it away"
-        )
+    check_may_write(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with beside(out) as new:
         hashes = {name: _copy(source, new / name) for name, source in sorted(files.items())}
@@ -143,12 +146,20 @@ def write_bundle(out: Path, manifest: Manifest, files: Mapping[str, bytes | Path
     return Bundle.open(out)
 
 
+def check_may_write(out: Path) -> None:
+    """Raises BundleError where ``out`` is something else than a bundle or an empty folder."""
+    if out.is_symlink() or (out.exists() and not (out / MANIFEST).is_file() and not _is_empty_folder(out)):
+        raise BundleError(
+            f"{out}: there is something that is no bundle; name another folder, or move it away"
+        )
+
+
 def _read_manifest(root: Path) -> Manifest:
     from pydantic import ValidationError
 
     from carina.scoring.manifest import Manifest, first_fault
 
-    if not root.is_dir():
+    if not os.path.isdir(root):  # noqa: PTH112 - Path's own raises where access is denied
         raise BundleError(f"{root}: no such folder; name the folder that holds {MANIFEST}")
     if not (root / MANIFEST).exists():
         inner = root / "bundle"

@@ -4,5 +4,7 @@ from __future__ import annotations
 
 MANIFEST, MODEL, CARD, WEIGHTS = "bundle.json", "model.onnx", "card.md", "weights.safetensors"
 TRAINING_IMAGES, HISTORY = "training-images.txt", "history.jsonl"
-FILES = (MODEL, CARD, WEIGHTS, TRAINING_IMAGES, HISTORY)  # all that a bundle may hold beside its manifest
+CARD_JSON, EMBEDDINGS = "card.json", "embeddings.npy"
+# all that a bundle may hold beside its manifest
+FILES = (MODEL, CARD, CARD_JSON, WEIGHTS, TRAINING_IMAGES, HISTORY, EMBEDDINGS)
 LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # desktops leave these; nothing reads them

@@ -12,10 +12,22 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from carina.scoring.contents import CARD, FILES, HISTORY, MANIFEST, MODEL, TRAINING_IMAGES, WEIGHTS
+from carina.scoring.contents import (
+    CARD,
+    CARD_JSON,
+    EMBEDDINGS,
+    FILES,
+    HISTORY,
+    MANIFEST,
+    MODEL,
+    TRAINING_IMAGES,
+    WEIGHTS,
+)
 
 __all__ = [
     "CARD",
+    "CARD_JSON",
+    "EMBEDDINGS",
     "FILES",
     "HISTORY",
     "MANIFEST",

@@ -16,6 +16,7 @@ from carina.errors import BundleError, ClaimError
 from carina.scoring.bundle import Bundle
 from carina.scoring.manifest import MODEL, first_fault
 from carina.scoring.probabilities import ProbabilityMap
+from carina.scoring.sets import Sets
 
 SECTION = "operating_points"
 DEFAULT_SITE = "default"
@@ -101,6 +102,18 @@ class Corrected(_Part):
     after: Fit  # on people the map was not fitted on
 
 
+class Watch(_Part):
+    """What films of the site looked like: what later films, or those of elsewhere, are held against.
+
+    ``scores`` are p_disease of the calibration films, rising (at most 500 of them, evenly spread over the
+    ranks). Of ``films`` films ``refused`` were refused before their score could count.
+    """
+
+    scores: tuple[float, ...]
+    films: int = Field(ge=0)
+    refused: int = Field(ge=0)
+
+
 class Site(_Part):
     """All operating points of one site, and the films they were chosen on."""
 
@@ -114,6 +127,8 @@ class Site(_Part):
     sources: tuple[str, ...]
     points: tuple[OperatingPoint, ...] = Field(min_length=1)
     corrected: Corrected | None = None  # None where there were too few people to learn it from
+    sets: Sets | None = None  # None where an older Carina calibrated
+    watch: Watch | None = None  # the same
 
 
 def sites(bundle: Bundle) -> dict[str, Site]:
@@ -138,7 +153,8 @@ def sites(bundle: Bundle) -> dict[str, Site]:
             )
         if site.corrected is not None:
             _check_map(bundle, name, site.corrected.map)
-        strange = sorted({each for point in site.points for each in point.classes} - set(bundle.classes))
+        named = {each for point in site.points for each in point.classes}
+        strange = sorted((named | set(site.sets.floors if site.sets else ())) - set(bundle.classes))
         if strange:
             raise BundleError(
                 f"{bundle.root}: operating points of {name!r} speak of {strange[0]!r}, which is no class of "
@@ -171,6 +187,21 @@ def operating_point(bundle: Bundle, site: str, target: float | None = None) -> O
         f"{bundle.root}: a sensitivity of {target:g} was not shown for {site!r} (shown: {shown}); "
         "choose one of these, or calibrate for it"
     )
+
+
+def prediction_sets(bundle: Bundle, site: str) -> Sets:
+    """The prediction sets of a site.
+
+    Raises :class:`~carina.errors.ClaimError` where the site is unknown, or was calibrated without them.
+    """
+    operating_point(bundle, site)  # says what there is when the site is unknown
+    found = sites(bundle)[site].sets
+    if found is None:
+        raise ClaimError(
+            f"{bundle.root}: the site {site!r} was calibrated by an older Carina, without prediction sets; "
+            f"run: carina calibrate BUNDLE CATALOGUE --site {site}"
+        )
+    return found
 
 
 def _check_map(bundle: Bundle, site: str, map_: ProbabilityMap) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from carina.scoring.inputs import Input, Skipped, films, printable
 
 if TYPE_CHECKING:
     from carina.scoring.scorer import Scorer
+    from carina.scoring.sets import Sets
     from carina.scoring.tables import ScoreTable
 
 
@@ -58,16 +59,20 @@ def score_films(
     threads: int | None = None,
     top: int = 50,
     resume: bool = False,
+    check: bool = True,
+    sets: Sets | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> ScoreSummary:
     """Score films, folders, globs and zip archives with one bundle.
 
     ``out`` is a ``.csv``, ``.jsonl`` or ``.parquet`` table with one row a film, in the order named;
-    ``heatmaps`` a folder that gets one overlay PNG for every scored film. A run that was stopped leaves its
-    rows beside ``out``; with ``resume`` they are kept, and only the other films are scored. Raises
-    ``BundleError`` when the bundle is not whole, ``OutputError`` when a result cannot be written (before the
-    first film where the place itself is wrong), and ``SourceError`` when a named path does not exist. A film
-    that cannot be read ends nothing: it is counted and listed.
+    ``heatmaps`` a folder that gets one overlay PNG for every scored film. With ``check`` a film that the
+    model was not made for (:mod:`carina.scoring.abstain`) is refused, whatever its score; ``sets`` adds
+    the column of prediction sets. A run that was stopped leaves its rows beside ``out``; with ``resume``
+    they are kept, and only the other films are scored. Raises ``BundleError`` when the bundle is not whole,
+    ``OutputError`` when a result cannot be written (before the first film where the place itself is wrong),
+    and ``SourceError`` when a named path does not exist. A film that cannot be read ends nothing: it is
+    counted and listed.
     """
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     named = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
@@ -75,7 +80,7 @@ def score_films(
     with ExitStack() as stack:
         if heatmaps is not None:
             stack.enter_context(_claimed(heatmaps))
-        table = None if out is None else stack.enter_context(_table(out, bundle, resume=resume))
+        table = None if out is None else stack.enter_context(_table(out, bundle, sets, check, resume))
         for row in table.earlier() if table is not None else ():
             tally.add_earlier(row)
         decoders = stack.enter_context(Decoders(bundle.preparation))
@@ -83,7 +88,8 @@ def score_films(
         total = stack.enter_context(_Total(named, heatmaps)) if progress is not None else None
         done = table.has if table is not None and tally.count else None
         scorer = _scorer(bundle, threads)
-        for item in scorer.score(named, skipped, without=heatmaps, done=done, decoders=decoders):
+        answers = scorer.score(named, skipped, without=heatmaps, done=done, decoders=decoders)
+        for item in _checked(answers, bundle) if check else answers:
             if table is not None:
                 table.write(item)
             if heatmaps is not None and isinstance(item, Prediction):
@@ -181,10 +187,17 @@ def _scorer(bundle: Bundle, threads: int | None) -> Scorer:
     return Scorer(bundle, threads=threads)
 
 
-def _table(out: Path, bundle: Bundle, *, resume: bool) -> ScoreTable:
+def _checked(answers: Iterator[Prediction | Refusal], bundle: Bundle) -> Iterator[Prediction | Refusal]:
+    from carina.scoring.abstain import Gate, checked
+
+    return checked(answers, Gate.of(bundle))
+
+
+def _table(out: Path, bundle: Bundle, sets: Sets | None, check: bool, resume: bool) -> ScoreTable:
     from carina.scoring.tables import ScoreTable
 
-    return ScoreTable(out, bundle.classes, model=bundle.model_sha256, resume=resume)
+    made_by = f"{bundle.model_sha256} check={check} sets={sets}"  # rows of another making never meet these
+    return ScoreTable(out, bundle.classes, sets, made_by=made_by, resume=resume)
 
 
 def _claimed(folder: Path) -> AbstractContextManager[Path]:

@@ -21,6 +21,7 @@ from typing import Any, Self
 from carina.errors import OutputError
 from carina.folders import check_outside_bundles
 from carina.records import Prediction, Refusal
+from carina.scoring.sets import OR, Sets
 from carina.scoring.unfinished import CsvForm, Done, Form, JsonForm, Unfinished, harmless
 from carina.taxonomy import column_name
 
@@ -35,28 +36,32 @@ class ScoreTable:
     """Write scores row by row; a context manager.
 
     The columns are ``path``, ``class`` (the most probable), ``p_disease``, one ``p_<class>`` for each
-    class, and ``refused``: empty, or the reason, and then class and probabilities are empty (null in
-    JSON lines and Parquet). Probabilities are written with all the digits of a float32. The suffix
-    chooses the form. Raises :class:`~carina.errors.OutputError` when the suffix is none of
-    ``.csv .jsonl .parquet``, when a folder stands there or the place lies in a bundle, when two classes
-    would share a column, when another process writes the same table, and when the disk fails: it says
-    how many films were written. Left by any exception no table appears, and the rows so far wait in a
-    hidden file; with ``resume`` the next table for the same ``model`` (its sha256) goes on with them:
-    :meth:`earlier` tells them, :meth:`has` knows their films. To resume a table that is complete, or was
-    begun with another model, is an ``OutputError`` too; where nothing was begun, it is begun.
+    class, with ``sets`` a column ``set`` ("TB or Other Findings"), and ``refused``: empty, or the reason,
+    and then class and probabilities are empty (null in JSON lines and Parquet). Probabilities are
+    written with all the digits of a float32. The suffix chooses the form. Raises
+    :class:`~carina.errors.OutputError` when the suffix is none of ``.csv .jsonl .parquet``, when a folder
+    stands there or the place lies in a bundle, when two classes would share a column, when another process
+    writes the same table, and when the disk fails: it says how many films were written. Left by any
+    exception no table appears, and the rows so far wait in a hidden file; with ``resume`` the next table
+    that is ``made_by`` the same (model and settings) goes on with them: :meth:`earlier` tells them,
+    :meth:`has` knows their films. To resume a table that is complete, or was begun by another model, is
+    an ``OutputError`` too; where nothing was begun, it is begun.
     """
 
     def __init__(
         self,
         path: str | os.PathLike[str],
         classes: Sequence[str],
+        sets: Sets | None = None,
         *,
-        model: str = "",
+        made_by: str = "",
         resume: bool = False,
     ) -> None:
         self.path = Path(path)
         self.classes = tuple(classes)
-        self.columns = ("path", "class", "p_disease", *map(column_name, self.classes), "refused")
+        self.sets = sets
+        added = () if sets is None else ("set",)
+        self.columns = ("path", "class", "p_disease", *map(column_name, self.classes), *added, "refused")
         if len(set(self.columns)) != len(self.columns):
             raise OutputError(f"{self.path}: a class is called like another column; rename the class")
         self.rows = 0  # those of before included
@@ -67,9 +72,9 @@ class ScoreTable:
                 f"{self.path}: scores are written as {', '.join(SUFFIXES)}; choose one of these endings"
             )
         check_outside_bundles(self.path)
-        if self.path.is_dir():
+        if os.path.isdir(self.path):  # noqa: PTH112 - Path's own raises where access is denied
             raise OutputError(f"{self.path}: is a folder; name a file with --out")
-        key = hashlib.sha256(json.dumps([model, self.columns]).encode()).hexdigest()[:12]
+        key = hashlib.sha256(json.dumps([made_by, self.columns]).encode()).hexdigest()[:12]
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._part = Unfinished(self.path, key, form, self.columns, resume=resume)
@@ -135,12 +140,15 @@ class ScoreTable:
             return {"path": item.path, **nothing, "refused": item.reason or item.code}
         if item.classes != self.classes:
             raise ValueError(f"{item.path}: scored for {item.classes}, the table is for {self.classes}")
-        probabilities = zip(self.columns[3:-1], map(_short, item.probabilities), strict=True)
+        shares = [_short(each) for each in item.probabilities]
+        probabilities = zip(map(column_name, self.classes), shares, strict=True)
+        sets = {} if self.sets is None else {"set": OR.join(self.sets.of(self.classes, shares))}
         return {
             "path": item.path,
             "class": item.top_class,
             "p_disease": round(item.p_disease, 9),
             **dict(probabilities),
+            **sets,
             "refused": "",
         }
 
@@ -159,7 +167,7 @@ def _write_parquet(path: Path, columns: Sequence[str], rows: Iterator[Row]) -> N
     import pyarrow.parquet
 
     text, number = pyarrow.string(), pyarrow.float32()
-    kinds = [text if column in ("path", "class", "refused") else number for column in columns]
+    kinds = [text if column in ("path", "class", "set", "refused") else number for column in columns]
     schema = pyarrow.schema(list(zip(columns, kinds, strict=True)))
     with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as file:
         while group := list(islice(rows, _ROW_GROUP)):

@@ -223,8 +223,8 @@ def _check_same(table: Path, mine: Path) -> None:
         return
     if _others(table, mine):
         raise OutputError(
-            f"{table}: was begun with another model or other columns; name that model, or leave --resume out "
-            "to start over"
+            f"{table}: was begun with another model or other options; name those, or leave --resume out to "
+            "start over"
         )
     if table.exists():
         raise OutputError(

@@ -1,4 +1,4 @@
-"""Change a batch of training films a little: turn, scale, shift, brighten, harden.
+"""Change a batch of training films a little: blur, turn, scale, shift, tone, erase.
 
 Works on the device, a whole batch at a time. What happens to a film depends on the seed, the epoch
 and the film alone.
@@ -21,11 +21,13 @@ def augment(
     """Changed copies of the films. (B, 1, S, S) float32 in [0, 255] → the same. What moves in is black."""
     if limits.is_off:
         return pixels
-    drawn = dice.augmentation(seed, epoch, ids, 7)  # (B, 7) in [0, 1)
+    drawn = dice.augmentation(seed, epoch, ids, 14)  # (B, 14) in [0, 1)
     sway = drawn * 2 - 1
+    if limits.resolution:
+        pixels = coarsened(pixels, 1 - limits.resolution * np.maximum(0, sway[:, 13]))
     if limits.rotate or limits.scale or limits.shift or limits.flip:
         theta = torch.from_numpy(_affine(sway, drawn[:, 6] < 0.5, limits)).to(pixels.device)
-        grid = F.affine_grid(theta, list(pixels.shape), align_corners=False)
+        grid = affine_grid(theta, pixels.shape[-1])
         pixels = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     if limits.brightness or limits.contrast:
         gain = 1 + limits.contrast * sway[:, 4]
@@ -33,7 +35,41 @@ def augment(
         tone = np.stack([gain, lift]).astype(np.float32)[:, :, None, None, None]
         gain_lift = torch.from_numpy(tone).to(pixels.device)  # (2, B, 1, 1, 1)
         pixels = (pixels * gain_lift[0] + gain_lift[1]).clamp_(0, 255)
+    if limits.gamma:
+        exponent = ((1 + limits.gamma) ** sway[:, 7]).astype(np.float32)[:, None, None, None]
+        pixels = (pixels / 255).pow_(torch.from_numpy(exponent).to(pixels.device)).mul_(255)
+    if limits.erase:
+        pixels = _erased(pixels, drawn[:, 8] < limits.erase, drawn[:, 9:13])
     return pixels
+
+
+def coarsened(pixels: torch.Tensor, shares: NDArray[np.float64]) -> torch.Tensor:
+    """Each film reduced to its share of the size and enlarged again, as if it had come as a small copy.
+
+    ``pixels`` (B, 1, S, S), ``shares`` (B,) in (0, 1]; 1 leaves every bit. Drawn film by film: one share
+    for a whole batch would give each batch statistics of its own, and batch norms learn those.
+    """
+    size = pixels.shape[-1]
+    sides = np.maximum(1, np.round(size * shares).astype(np.int64))
+    done = pixels.clone()
+    for side in np.unique(sides[sides < size]).tolist():
+        at = torch.from_numpy(np.flatnonzero(sides == side)).to(pixels.device)
+        small = F.interpolate(pixels[at], (side, side), mode="bilinear", align_corners=False, antialias=True)
+        done[at] = F.interpolate(small, (size, size), mode="bilinear", align_corners=False)
+    return done
+
+
+def affine_grid(theta: torch.Tensor, size: int) -> torch.Tensor:
+    """torch's ``affine_grid`` for squares, corners not aligned: row and column parts are added, not
+    multiplied out, which takes a tenth of the time on a processor. (B, 2, 3) → (B, S, S, 2)
+    """
+    line = (torch.arange(size, device=theta.device, dtype=theta.dtype) * 2 + 1) / size - 1  # (S,)
+    across = theta[:, :, 0, None] * line + theta[:, :, 2, None]  # (B, 2, S) of the columns
+    down = theta[:, :, 1, None] * line  # (B, 2, S) of the rows
+    grid = theta.new_empty(len(theta), size, size, 2)
+    for axis in (0, 1):
+        torch.add(across[:, axis, None, :], down[:, axis, :, None], out=grid[..., axis])
+    return grid
 
 
 def shown(
@@ -56,8 +92,25 @@ def shown(
     return pixels
 
 
+def _erased(pixels: torch.Tensor, chosen: NDArray[np.bool_], drawn: NDArray[np.float64]) -> torch.Tensor:
+    """Random erasing: a rectangle of some films becomes their mean gray. ``chosen`` (B,), ``drawn`` (B, 4)
+
+    Zhong et al., "Random Erasing Data Augmentation", arXiv 1708.04896: 2 to 20 % of the film, sides
+    between 1:3 and 3:1. It is cut off at the film's edge.
+    """
+    size = pixels.shape[-1]
+    area, ratio = 0.02 + 0.18 * drawn[:, 0], 3.0 ** (2 * drawn[:, 1] - 1)
+    sides = np.sqrt(np.stack([area * ratio, area / ratio], 1)) * chosen[:, None]  # (B, 2) height, width
+    low = torch.from_numpy(np.stack([drawn[:, 2:] - sides / 2, drawn[:, 2:] + sides / 2]) * size)
+    first, last = low.float().to(pixels.device)  # (B, 2) each
+    line = torch.arange(size, device=pixels.device) + 0.5
+    inside = (line >= first[..., None]) & (line < last[..., None])  # (B, 2, S)
+    box = inside[:, 0, :, None] & inside[:, 1, None, :]
+    return torch.where(box[:, None], pixels.mean((2, 3), keepdim=True), pixels)
+
+
 def _affine(sway: NDArray[np.float64], mirrored: NDArray[np.bool_], limits: Augment) -> NDArray[np.float32]:
-    """Where each output place takes its pixel from, in [-1, 1] coordinates. (B, 7) → (B, 2, 3)"""
+    """Where each output place takes its pixel from, in [-1, 1] coordinates. (B, 14) → (B, 2, 3)"""
     angle = np.deg2rad(limits.rotate) * sway[:, 0]
     zoom = 1 / (1 + limits.scale * sway[:, 1])
     mirror = np.where(mirrored & limits.flip, -1.0, 1.0)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ class Position:
     """Where a run stands: ``batch`` batches of ``epoch`` of ``stage`` are done (all from 0).
 
     ``loss_sum`` and ``films`` are of the epoch so far, ``seconds`` of the whole run, ``history`` holds
-    one record for each finished epoch.
+    one record for each finished epoch, ``found`` what each sweep for a learning rate came to.
     """
 
     stage: int = 0
@@ -42,6 +42,7 @@ class Position:
     seconds: float = 0.0
     epoch_seconds: float = 0.0
     history: tuple[dict[str, Any], ...] = ()
+    found: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,9 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         write_whole(folder / f"{stem}.json", json.dumps(about, allow_nan=False).encode())
     except OSError as error:
         raise RunError(
-            f"{folder}: a checkpoint cannot be written ({error.strerror}); make room and give the same "
-            "command again: it resumes from the checkpoint before"
+            f"{folder}: a checkpoint cannot be written ({error.strerror}); make room for "
+            f"{3 * len(content) / 1e6:.0f} MB and give the same command again: it resumes from the "
+            "checkpoint before"
         ) from error
     _tidy(folder)
 
@@ -97,8 +99,9 @@ def _read(path: Path) -> Checkpoint | None:
         content = path.with_suffix(".safetensors").read_bytes()
         if about["format"] != FORMAT or hashlib.sha256(content).hexdigest() != about["sha256"]:
             return None
-        position = {**about["position"], "history": tuple(about["position"]["history"])}
-        return Checkpoint(Position(**position), load(content), about["scaler"])
+        position = Position(**about["position"])
+        lists = {"history": tuple(position.history), "found": tuple(position.found)}
+        return Checkpoint(replace(position, **lists), load(content), about["scaler"])
     except (OSError, ValueError, KeyError, TypeError, SafetensorError):
         return None
 
@@ -113,13 +116,20 @@ def _tidy(folder: Path) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that is either all there or not there, also after a loss of power."""
+    """Write a file that is either all there or not there, also after a loss of power.
+
+    Raises OSError; then nothing is left of the new file, so that a full disk is not fuller than before.
+    """
     new = path.with_name(path.name + ".tmp")
-    with new.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
+    try:
+        with new.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
     handle = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(handle)

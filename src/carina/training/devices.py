@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Iterator
+from typing import get_args
 
 import torch
 from lightning.fabric import Fabric
 
 from carina.errors import RunError
+from carina.training.recipe import Precision
 
 _NAMES = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
-_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+_PRECISIONS = get_args(Precision)
 
 
 def fabric(*, devices: int = 1, nodes: int = 1, precision: str = "auto") -> Fabric:
@@ -21,6 +24,8 @@ def fabric(*, devices: int = 1, nodes: int = 1, precision: str = "auto") -> Fabr
 
     Raises RunError when the machine has not got what was asked for.
     """
+    if devices < 1 or nodes < 1:
+        raise RunError(f"{devices} devices on {nodes} machines: give at least one of each")
     many = devices > 1 or nodes > 1
     try:
         made = Fabric(
@@ -40,13 +45,55 @@ def fabric(*, devices: int = 1, nodes: int = 1, precision: str = "auto") -> Fabr
     return made
 
 
+@contextlib.contextmanager
+def one_voice(patience: float = 20) -> Iterator[bool]:
+    """Whether this process is the one that speaks; Fabric starts the others by running the command again.
+
+    One of the others that fails lets the first of its machine say why: it ends in silence when that one
+    has ended, and speaks for itself when that one is still at work after ``patience`` seconds. It must not
+    end earlier: Fabric kills the first process as soon as another has failed.
+    """
+    parent = os.getppid()
+    try:
+        yield is_first_process()
+    except Exception:
+        if os.environ.get("LOCAL_RANK", "0") != "0" and _has_ended(parent, patience):
+            raise SystemExit(1) from None
+        raise
+
+
+def _has_ended(parent: int, patience: float) -> bool:
+    """Whether the parent of this process ends within ``patience`` seconds."""
+    until = time.monotonic() + patience
+    while os.getppid() == parent:
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that writes: told before Fabric is launched as well as after.
+
+    Lightning starts the processes of one machine with LOCAL_RANK, those of others are told by NODE_RANK
+    (or GROUP_RANK), and launchers such as torchrun and Slurm count all of them.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank() == 0
+    for name in ("RANK", "SLURM_PROCID"):
+        if name in os.environ:
+            return os.environ[name] == "0"
+    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK"))
+
+
 def chosen_precision(precision: str) -> str:
     """Fabric's name of a precision; ``auto`` is bfloat16 where the hardware has it, else float32."""
     if precision == "auto":
         return "bf16-mixed" if _bf16_pays() else "32-true"
     full = _NAMES.get(precision, precision)
     if full not in _PRECISIONS:
-        raise RunError(f"precision {precision!r} is not known; choose auto, 32, bf16 or 16")
+        known = f"{', '.join(_PRECISIONS[:-1])} or {_PRECISIONS[-1]}"
+        raise RunError(f"precision {precision!r} is not known; choose {known}")
     return full
 
 
@@ -56,6 +103,17 @@ def _bf16_pays() -> bool:
         return torch.cuda.get_device_capability()[0] >= 8
     asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # names of torch 2.9 to 2.14
     return any(getattr(torch.cpu, name, lambda: False)() for name in asked)
+
+
+def seed(device: torch.device, number: int) -> None:
+    """Seed what a step on this device may draw from. ``torch.manual_seed`` asks every kind of device there
+    could be, which takes longer than the step of a head.
+    """
+    torch.default_generator.manual_seed(number)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(number)
+    elif device.type == "mps":
+        torch.mps.manual_seed(number)
 
 
 @contextlib.contextmanager

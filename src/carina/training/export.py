@@ -119,6 +119,19 @@ def compare(model: Outputs, content: bytes, films: NDArray[np.uint8]) -> float:
     return apart
 
 
+def embeddings(content: bytes, films: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """What the exported file says of films (n, S, S): their embeddings, (n, D)."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.use_deterministic_compute = True  # a resumed run writes the same file
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    parts = [
+        session.run(["embedding"], {"pixels": films[start : start + 32, None]})[0]
+        for start in range(0, len(films), 32)
+    ]
+    return np.concatenate(parts)
+
+
 def _check(what: str, apart: float) -> None:
     if not apart <= TOLERANCE:
         raise ExportError(

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Films:
-    """``rows``, ``labels`` and ``ids`` are (n,). ``ids`` name the films for good: never an index.
+    """All but ``pixels`` are (n,). ``ids`` name the films for good: never an index.
 
-    ``copies``, where there are any, tells which of them are changed copies: (n,).
+    ``copies``, where there are any, tells which of them are changed copies; ``sources`` which films come
+    from one place, for a recipe that balances sources.
     """
 
     pixels: NDArray[np.uint8]  # (M, S, S)
@@ -25,6 +26,7 @@ class Films:
     labels: NDArray[np.int64]
     ids: NDArray[np.uint64]
     copies: NDArray[np.bool_] | None = None
+    sources: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -9,6 +9,7 @@ and position are all there is to a checkpoint.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,20 +18,27 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from lightning.fabric import Fabric
 from numpy.typing import NDArray
 
 from carina.errors import RunError
 from carina.records import Progress
-from carina.training import dice
-from carina.training.augment import shown
+from carina.training import dice, snapshot
+from carina.training.average import Average
 from carina.training.checkpoint import Checkpoint, Position
-from carina.training.films import Feed, Films
+from carina.training.demands import check_groups, check_metric, check_shares
+from carina.training.devices import seed
+from carina.training.features import CachedLessons, cached_views
+from carina.training.films import Films
+from carina.training.judging import Judge
+from carina.training.lessons import Lessons, Share
+from carina.training.lr_finder import STEPS, Finding, suggest, sweep
 from carina.training.network import Network
-from carina.training.optimizer import adamw, set_rates
-from carina.training.recipe import Recipe
+from carina.training.optimizer import adamw, set_peaks, set_rates, set_sweep
+from carina.training.recipe import Recipe, Stage
 from carina.training.schedule import Plan
+from carina.training.stopping import best_epoch, is_over
+from carina.training.telling import about_stage, about_stop, record
 from carina.training.validation import figures
 
 TOLD_EVERY = 0.25  # seconds between two reports within an epoch
@@ -66,65 +74,149 @@ class Loop:
         self.save, self.tell = save, tell
         some = splits[recipe.stage[0].size]
         self.plan = Plan.of(recipe, len(some.train), len(some.valid))
-        self._check_shares()
-        self.weights = _class_weights(some.train.labels, len(self.classes), recipe.train.class_weights)
+        check_shares(recipe, self.plan, splits, fabric.world_size)
+        check_groups(recipe, len(network.groups()) - 1)
+        check_metric(recipe, self.classes, self.healthy)
         self.position = Position()
         self.network.to(fabric.device, memory_format=torch.channels_last)
+        self.average = Average(network, recipe.train.ema) if recipe.train.ema else None
+        self._best: snapshot.State = {}  # the weights of the stage's best epoch, where patience looks for it
 
     def fit(self, checkpoint: Checkpoint | None = None) -> Network:
         """Train to the end, from the start or from a checkpoint; answers with the network, ready to use.
 
         Raises RunError when the loss is no longer a number.
         """
+        self._train(checkpoint, len(self.recipe.stage))
+        self.network.freeze(False)
+        if self.average is not None:
+            self.network.load_state_dict(self.average.network.state_dict())
+        return self.network.eval()
+
+    def find_rate(self, stage: int, *, earlier: bool = True) -> Finding:
+        """Sweep for the learning rate of a stage (from 0), after the earlier stages are trained, or at once.
+
+        Raises RunError when the loss is no longer a number while they are.
+        """
+        if earlier:
+            self._train(None, stage)
+        self.position = dataclasses.replace(self.position, stage=stage)
+        self._began = time.monotonic()
+        self._enter(None, find=True)
+        return Finding(**self.position.found[-1])
+
+    def _train(self, checkpoint: Checkpoint | None, stages: int) -> None:
+        """Train the stages before this number that are not done yet."""
         if checkpoint is not None:
             self.position = checkpoint.position
         self._began = self._saved = time.monotonic()
         self._begun_at = self._work()
         self._seconds_before = self.position.seconds
-        while self.position.stage < len(self.recipe.stage):
+        while self.position.stage < stages:
             self._enter(checkpoint)
             checkpoint = None
-            while self.position.epoch < self.stage.epochs:
+            while self.position.epoch < self.stage.epochs and not self._is_over():
                 self._train_epoch()
                 self._close_epoch()
             self._leave()
-        self.network.freeze(False)
-        return self.network.eval()
 
-    def _check_shares(self) -> None:
-        """Raises RunError where a device would go without films."""
-        smallest = min(
-            len(self.splits[s.size].train) // b
-            for s, b in zip(self.recipe.stage, self.plan.batches, strict=True)
-        )
-        devices = self.fabric.world_size
-        if devices > 1 and smallest < 2 * devices:
-            raise RunError(
-                f"batches of {smallest} films are too small for {devices} devices; raise data.batch"
-            )
-
-    def _enter(self, checkpoint: Checkpoint | None) -> None:
-        """Make network, optimizer and films ready for the position's stage."""
-        self.stage = self.recipe.stage[self.position.stage]
+    def _enter(self, checkpoint: Checkpoint | None, *, find: bool = False) -> None:
+        """Make network, optimizer and films ready for the position's stage, and find its rate if asked to."""
+        self.stage = self._stage_at_its_rate(find)
         self.batches = self.plan.batches[self.position.stage]
-        split = self.splits[self.stage.size]
         self.network.set_size(self.stage.size)
-        self.network.freeze(self.stage.frozen)
-        self._feed, self._valid = Feed(split.train, self.fabric.device), Feed(split.valid, self.fabric.device)
+        self.network.freeze(self.stage.frozen, to=self.stage.freeze_to)
+        if self.average is not None:
+            self.average.enter(self.network, self.stage.size)
+        self._best = {}
         if checkpoint is not None:
-            self._load_network(checkpoint)
+            snapshot.load_weights(checkpoint.tensors, self.network, self.average)
+            self._best = snapshot.part(checkpoint.tensors, "best.")
+        self._bring_films()
         optimizer = adamw(self.network, self.stage, weight_decay=self.recipe.train.weight_decay)
         self.model, self.optimizer = self.fabric.setup(self.network, optimizer)
         if checkpoint is not None:
             self._load_optimizer(checkpoint)
+        if self.stage.lr == "find":
+            self._find_rate()
         so_far = self.position.loss_sum if self.fabric.is_global_zero else 0.0
         exact = torch.float32 if self.fabric.device.type == "mps" else torch.float64
         self._loss = torch.tensor(so_far, dtype=exact, device=self.fabric.device)
-        if self.position.epoch < self.stage.epochs:
-            self.tell(Progress("stage", self.position.stage, len(self.recipe.stage), self._about_stage()))
+        if self.position.epoch < self.stage.epochs and not find:
+            at = self.position
+            text = about_stage(self.recipe, self.stage, at, self.views, self.batches)
+            detail = {"text": text, "stage": at.stage, "epoch": at.epoch, "batch": at.batch}
+            self.tell(Progress("stage", at.stage, len(self.recipe.stage), detail))
+
+    def _stage_at_its_rate(self, find: bool) -> Stage:
+        """The position's stage, at the rate that was found for it earlier, if it was."""
+        at = self.position
+        stage = self.recipe.stage[at.stage]
+        if find:
+            return stage.model_copy(update={"lr": "find", "ratio": stage.rates[1] / stage.rates[0]})
+        known = [found["lr"] for found in at.found if found["stage"] == at.stage]
+        return stage.at(known[-1]) if stage.lr == "find" and known else stage
+
+    def _bring_films(self) -> None:
+        """The stage's films to learn from and to check on; of a frozen body, what it sees in them."""
+        split, fabric, train = self.splits[self.stage.size], self.fabric, self.recipe.train
+        batch = self.recipe.batch(self.position.stage)
+        self._judge = Judge(split.valid, fabric, batch=batch, tell=self._tell_features)
+        self.views = cached_views(train) if self.stage.frozen else 0
+        if self.views:
+            self.lessons = CachedLessons(
+                split.train,
+                train,
+                len(self.classes),
+                self.network,
+                fabric,
+                views=self.views,
+                first=self.plan.epochs_before(self.position.stage),
+                tell=self._tell_features,
+            )
+        else:
+            self.lessons = Lessons(
+                split.train,
+                train,
+                len(self.classes),
+                fabric.device,
+                rank=fabric.global_rank,
+                world=fabric.world_size,
+            )
+
+    def _find_rate(self) -> None:
+        """Sweep for the stage's rate, and leave everything else as it was."""
+        at, train, fabric = self.position, self.recipe.train, self.fabric
+        epoch = self.plan.epochs_before(at.stage)
+        shares = itertools.cycle(self.lessons.epoch(epoch, self.batches))
+        steps = itertools.count()
+
+        def step(rate: float) -> float:
+            done = next(steps)
+            self.tell(Progress("find lr", done, STEPS))
+            set_sweep(self.optimizer, rate)
+            seed(fabric.device, dice.step_seed(train.seed, done, fabric.global_rank))
+            return float(fabric.all_reduce(self._descend(next(shares), epoch), reduce_op="sum"))
+
+        with snapshot.held(self.network, self.optimizer, fabric):
+            self.model.train()
+            rates, losses = sweep(step)
+        if not len(losses):
+            raise RunError(
+                f"the loss of stage {at.stage + 1} is no number at the lowest rate; look at the films, or "
+                "name other weights"
+            )
+        found = suggest(at.stage, rates, losses)
+        self.tell(Progress("find lr", STEPS, STEPS))
+        self.position = dataclasses.replace(at, found=(*at.found, found.to_dict()))
+        self.stage = self.stage.at(found.lr)
+        set_peaks(self.optimizer, self.network, self.stage)
 
     def _leave(self) -> None:
         """Go on to the next stage's beginning; what the optimizer remembers ends here."""
+        if self._best:
+            snapshot.load_weights(self._best, self.network, self.average)
+            self._best = {}
         self.position = dataclasses.replace(self.position, stage=self.position.stage + 1, epoch=0, batch=0)
         self.optimizer = None
 
@@ -133,9 +225,8 @@ class Loop:
         self.model.train()
         at = self.position
         epoch = self.plan.epochs_before(at.stage) + at.epoch
-        order = dice.order(self.recipe.train.seed, epoch, len(self._feed.films))
-        shares = np.array_split(order, self.batches)  # even: no film is left out, no batch of one
         told = self._epoch_began = time.monotonic()
+        shares = self.lessons.epoch(epoch, self.batches)
         self._films_before = at.films  # in an epoch that was resumed, these took another process's time
         for batch in range(at.batch, self.batches):
             rate = set_rates(
@@ -153,48 +244,37 @@ class Loop:
             if batch + 1 < self.batches and self._is_checkpoint_due(batch):
                 self._checkpoint()
 
-    def _step(self, chosen: NDArray[np.int64], epoch: int) -> None:
+    def _step(self, share: Share, epoch: int) -> None:
         """One step on one batch, of which every device takes its share."""
+        rank = self.fabric.global_rank
+        seed(self.fabric.device, dice.step_seed(self.recipe.train.seed, self.position.step, rank))
+        loss = self._descend(share, epoch)
+        if self.average is not None:
+            self.average.update(self.position.step + 1)
+        self._loss += loss * len(share)
+
+    def _descend(self, share: Share, epoch: int) -> torch.Tensor:
+        """Forward, backward, and a step down; answers with this device's part of the loss."""
         fabric, train = self.fabric, self.recipe.train
-        torch.manual_seed(dice.step_seed(train.seed, self.position.step, fabric.global_rank))
-        mine = chosen[fabric.global_rank :: fabric.world_size]
-        films = self._feed.films
-        labels = torch.from_numpy(films.labels[mine]).to(fabric.device)  # (B,)
-        pixels = self._feed.batch(mine)  # (B, 1, S, S) float32 in [0, 255]
-        copies = None if films.copies is None else films.copies[mine]
-        pixels = shown(pixels, films.ids[mine], copies, train.augment, seed=train.seed, epoch=epoch)
-        logits = self.model(pixels.contiguous(memory_format=torch.channels_last)).float()
-        each = F.cross_entropy(logits, labels, reduction="none", label_smoothing=train.label_smoothing)
-        weight = torch.from_numpy(self.weights[films.labels[mine]]).to(fabric.device)
-        total = float(self.weights[films.labels[chosen]].sum())  # over all devices
-        loss = (each * weight).sum() / total
+        batch = self.lessons.batch(share, epoch)
+        loss = batch.loss(self.model(batch.seen).float(), train.label_smoothing)
         fabric.backward(loss * fabric.world_size)  # devices average their gradients
+        if train.clip:
+            fabric.clip_gradients(self.model, self.optimizer, max_norm=train.clip, error_if_nonfinite=False)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self._loss += loss.detach() * len(chosen)
+        return loss.detach()
 
     def _close_epoch(self) -> None:
         """Validate, record, tell, checkpoint."""
         trained = time.monotonic() - self._epoch_began
         loss = self._loss_sum()
-        result = figures(self._logits(), self._valid.films.labels, self.healthy)
+        result = figures(self._logits(), self._judge.films.labels, self.healthy)
         at = self.position
         seconds = at.epoch_seconds + time.monotonic() - self._epoch_began
-        record = {
-            "epoch": at.epoch,
-            "stage": at.stage,
-            "size": self.stage.size,
-            "frozen": self.stage.frozen,
-            "step": at.step,
-            "lr": self.stage.rates[1],
+        done = record(self.stage, at, result, self.classes) | {
+            "views": self.views or None,  # of each film, whose features were computed once; None: all anew
             "train_loss": loss / at.films,
-            "valid_loss": result.loss,
-            "accuracy": result.accuracy,
-            "error_rate": 1 - result.accuracy,
-            "recall_disease": result.recall_disease,
-            "specificity": result.specificity,
-            "auc_disease": result.auc_disease,
-            "recall": dict(zip(self.classes, result.recall, strict=True)),
             "images_per_second": (at.films - self._films_before) / max(trained, 1e-9),
             "seconds": seconds,
         }
@@ -205,32 +285,46 @@ class Loop:
             loss_sum=0.0,
             films=0,
             epoch_seconds=0.0,
-            history=(*at.history, record),
+            history=(*at.history, done),
         )
         self._loss.zero_()
-        self._checkpoint()
-        self.tell(Progress("epoch", len(self.position.history), sum(self.plan.epochs), record))
+        self._keep_best()
+        stopped = self._is_over() and self.position.epoch < self.stage.epochs
+        last = stopped or self.position.epoch == self.stage.epochs
+        if last or not self.views or self._is_checkpoint_due(0):  # on known features an epoch takes less time
+            self._checkpoint()
+        self.tell(Progress("epoch", len(self.position.history), sum(self.plan.epochs), done))
+        if stopped:
+            self.tell(Progress("note", 0, None, {"text": about_stop(self.recipe, self._records())}))
 
-    @torch.no_grad()
+    def _records(self) -> list[dict[str, Any]]:
+        """The epochs of this stage."""
+        return [record for record in self.position.history if record["stage"] == self.position.stage]
+
+    def _is_over(self) -> bool:
+        """Whether early stopping ends the stage here."""
+        return is_over(self._records(), self.recipe.train.metric, self.recipe.train.patience)
+
+    def _keep_best(self) -> None:
+        """Where early stopping is asked for, remember the weights of the stage's best epoch."""
+        train, records = self.recipe.train, self._records()
+        if train.patience and best_epoch(records, train.metric) == len(records) - 1:
+            self._best = snapshot.kept(snapshot.of_weights(self.network, self.average))
+
     def _logits(self) -> NDArray[np.float32]:
         """The logits of the validation films, the same on every device. (n, C)"""
-        self.network.eval()
         self._share_statistics()
-        count, fabric = len(self._valid.films), self.fabric
-        size = max(64, self.recipe.batch(self.position.stage))
-        logits = torch.zeros(count, len(self.classes), device=fabric.device)
-        for chosen in np.array_split(np.arange(count), math.ceil(count / size)):
-            mine = chosen[fabric.global_rank :: fabric.world_size]
-            if len(mine):
-                pixels = self._valid.batch(mine).contiguous(memory_format=torch.channels_last)
-                with fabric.autocast():
-                    logits[torch.from_numpy(mine).to(fabric.device)] = self.network(pixels).float()
-        return fabric.all_reduce(logits, reduce_op="sum").cpu().numpy()
+        judged = self.network if self.average is None else self.average.network
+        return self._judge.logits(judged, frozen=self.stage.frozen)
+
+    def _tell_features(self, done: int, count: int) -> None:
+        self.tell(Progress("features", done, count))
 
     def _share_statistics(self) -> None:
         """Give every device the first one's batch-norm statistics; each has seen its own films since."""
         if self.fabric.world_size > 1:
-            for buffer in self.network.buffers():
+            averaged = self.average.network.buffers() if self.average is not None else ()
+            for buffer in (*self.network.buffers(), *averaged):
                 buffer.copy_(self.fabric.broadcast(buffer))
 
     def _loss_sum(self) -> float:
@@ -240,7 +334,7 @@ class Loop:
             at = self.position
             raise RunError(
                 f"the loss is no longer a number in stage {at.stage + 1}, epoch {at.epoch}; lower stage."
-                f"{at.stage}.lr and train into a new folder"
+                f"{at.stage + 1}.lr and train into a new folder"
             )
         return total
 
@@ -262,44 +356,21 @@ class Loop:
             seconds=self._seconds_before + now - self._began,
             epoch_seconds=at.epoch_seconds + mid_epoch,
         )
-        tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
-        names = {parameter: name for name, parameter in self.network.named_parameters()}
-        for parameter, state in self.optimizer.state.items():
-            tensors |= {f"optimizer.{names[parameter]}.{key}": value for key, value in state.items()}
+        tensors = snapshot.of_weights(self.network, self.average)
+        tensors |= snapshot.of_optimizer(self.network, self.optimizer)
+        tensors |= {f"best.{name}": tensor for name, tensor in self._best.items()}
         scaler = self.fabric.strategy.precision.state_dict()
         if self.fabric.is_global_zero:
             self.save(Checkpoint(kept, tensors, scaler))
         self.fabric.barrier()
         self._saved = time.monotonic()
 
-    def _load_network(self, checkpoint: Checkpoint) -> None:
-        prefix = "network."
-        state = {n.removeprefix(prefix): t for n, t in checkpoint.tensors.items() if n.startswith(prefix)}
-        self.network.load_state_dict(state)
-
     def _load_optimizer(self, checkpoint: Checkpoint) -> None:
         """Put each parameter's moments back. At the start of a stage there are none."""
-        if not (self.position.epoch or self.position.batch):
-            return
-        for name, parameter in self.network.named_parameters():
-            prefix = f"optimizer.{name}."
-            state = {n.removeprefix(prefix): t for n, t in checkpoint.tensors.items() if n.startswith(prefix)}
-            if state:
-                held = {k: t.clone() if t.ndim == 0 else _like(t, parameter) for k, t in state.items()}
-                self.optimizer.state[parameter] = {k: t.to(parameter.device) for k, t in held.items()}
         if checkpoint.scaler:
             self.fabric.strategy.precision.load_state_dict(dict(checkpoint.scaler))
-
-    def _about_stage(self) -> dict[str, Any]:
-        at, stage = self.position, self.stage
-        first, last = stage.rates
-        rate = f"{last:g}" if first == last else f"{first:g} … {last:g}"
-        body = "frozen" if stage.frozen else "unfrozen"
-        text = f"stage {at.stage + 1} of {len(self.recipe.stage)}: {stage.size} px, {body}, "
-        text += f"{stage.epochs} epoch{'s' * (stage.epochs > 1)}, lr {rate}"
-        if at.epoch or at.batch:
-            text += f"; resumed in epoch {at.epoch}, batch {at.batch} of {self.batches}"
-        return {"text": text, "stage": at.stage, "epoch": at.epoch, "batch": at.batch}
+        if self.position.epoch or self.position.batch:
+            snapshot.load_optimizer(checkpoint.tensors, self.network, self.optimizer)
 
     def _tell_step(self, rate: float) -> None:
         at = self.position
@@ -322,16 +393,3 @@ class Loop:
         done = self._work() - self._begun_at
         ahead = self.plan.work(len(self.recipe.stage), 0, 0) - self._work()
         return (time.monotonic() - self._began) * ahead / done
-
-
-def _class_weights(labels: NDArray[np.int64], classes: int, kind: str) -> NDArray[np.float32]:
-    """What a film of each class weighs in the loss: 1, or n / (C · n_c) where balanced. (C,)"""
-    if kind == "none":
-        return np.ones(classes, np.float32)
-    counts = np.bincount(labels, minlength=classes)
-    return (len(labels) / (classes * np.maximum(counts, 1))).astype(np.float32)
-
-
-def _like(tensor: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
-    """A moment on its parameter's device and in its memory layout, which the sums depend on."""
-    return torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)

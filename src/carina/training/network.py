@@ -32,9 +32,13 @@ class Network(nn.Module):
         self.frozen = False
         self.layout: Layout = "NCHW"
 
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(N, 1, S, S) uint8, or float in [0, 255] → logits (N, C)"""
-        return self.classify(self.pool(self.features(pixels)))
+    def forward(self, seen: torch.Tensor) -> torch.Tensor:
+        """(N, 1, S, S) uint8, or float in [0, 255]; or embeddings (N, D) → logits (N, C)"""
+        return self.classify(seen if seen.ndim == 2 else self.embed(seen))
+
+    def embed(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(N, 1, S, S) uint8, or float in [0, 255] → (N, D) float32"""
+        return self.pool(self.features(pixels))
 
     def features(self, pixels: torch.Tensor) -> torch.Tensor:
         """What the body sees in the films. → (N, D, h, w)"""
@@ -54,17 +58,26 @@ class Network(nn.Module):
         """What each cell adds to each class's logit. (N, D, h, w) → (N, C, h, w)"""
         return torch.einsum("ndhw,cd->nchw", features.float(), self.head.weight)
 
-    def freeze(self, frozen: bool) -> None:
-        """Let the body learn or not. A frozen body also keeps its batch-norm statistics."""
+    def freeze(self, frozen: bool, *, to: int = 0) -> None:
+        """Let the body learn or not, or all of it but the first ``to`` layer groups.
+
+        What is frozen also keeps its batch-norm statistics.
+        """
         self.frozen = frozen
         self.body.requires_grad_(not frozen)
+        for group in self.groups()[:to]:
+            for _, parameter in group:
+                parameter.requires_grad_(False)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Network:
-        """Training mode, but for a frozen body: nothing in it is random and nothing in it moves."""
+        """Training mode, but for what is frozen: nothing in it is random and nothing in it moves."""
         super().train(mode)
         if self.frozen:
             self.body.eval()
+        for module in self.body.modules():
+            if _is_still(module):
+                module.eval()
         return self
 
     @torch.no_grad()
@@ -133,6 +146,12 @@ def drop_unused(body: nn.Module, size: int) -> None:
     for name, child in list(body.named_children()):
         if not any(module in called for module in child.modules()):
             setattr(body, name, nn.Identity())
+
+
+def _is_still(module: nn.Module) -> bool:
+    """Whether there is something to learn in it and none of it does."""
+    parameters = list(module.parameters())
+    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
 
 
 def _layout(features: torch.Tensor, body: nn.Module) -> Layout:

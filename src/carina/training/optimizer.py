@@ -27,8 +27,26 @@ def adamw(network: Network, stage: Stage, *, weight_decay: float) -> torch.optim
         ):
             if chosen:
                 parts.append({"params": chosen, "weight_decay": decay, "peak": rate, "lr": rate})
-    fused = next(network.parameters()).device.type == "cuda"
+    fused = next(network.parameters()).device.type in ("cpu", "cuda")  # elsewhere a kernel for each tensor
     return torch.optim.AdamW(parts, betas=(0.9, BETA2), eps=EPSILON, fused=fused)
+
+
+def set_peaks(optimizer: torch.optim.Optimizer, network: Network, stage: Stage) -> None:
+    """Give each layer group the rate of a stage whose rate was found after the optimizer was made."""
+    groups = network.groups()
+    peaks = {
+        parameter: rate
+        for rate, group in zip(spread(*stage.rates, len(groups)), groups, strict=True)
+        for _, parameter in group
+    }
+    for part in optimizer.param_groups:
+        part["peak"] = part["lr"] = peaks[part["params"][0]]
+
+
+def set_sweep(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Put every group at its share of one rate, as the rate finder sweeps it; the peaks are per unit."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * rate
 
 
 def set_rates(optimizer: torch.optim.Optimizer, step: int, steps: int) -> float:

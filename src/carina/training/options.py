@@ -27,6 +27,7 @@ class Augment(Option):
     shift: Annotated[float, Field(ge=0, le=0.5)] = 0.04  # share of the width and of the height
     brightness: Annotated[float, Field(ge=0, le=1)] = 0.08  # share of the gray range
     contrast: Annotated[float, Field(ge=0, lt=1)] = 0.15  # share of the distance from middle gray
+    resolution: Annotated[float, Field(ge=0, le=0.9)] = 0.0  # share lost at most, by every other film
     flip: bool = False  # mirror half of the films: no, hearts are on the left
     gamma: Annotated[float, Field(ge=0, le=2)] = 0.0  # the exponent lies between 1/(1 + gamma) and 1 + gamma
     erase: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of the films that lose a rectangle

@@ -6,7 +6,6 @@ comparable, and printable as the plain data that stands in a run's folder and in
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import tomllib
@@ -18,9 +17,14 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from carina.errors import RecipeError
 from carina.images.prepare import MOST_CROP, Preparation
+from carina.training.faults import cure_for, in_words
 from carina.training.options import NO_AUGMENT, Augment, Copies, Distractor, Option
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+
+Metric = Literal[
+    "accuracy", "balanced_accuracy", "worst_recall", "recall_disease", "auc_disease", "valid_loss"
+]
 
 
 class DataPart(Option):
@@ -57,6 +61,7 @@ class ModelPart(Option):
 
     backbone: Annotated[str, Field(min_length=1)] = "resnet34"
     pretrained: bool = True
+    weights: Annotated[str, Field(min_length=1)] | None = None  # a safetensors file, instead of those
     drop_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0  # dropout between pooling and the head
 
 
@@ -68,9 +73,24 @@ class TrainPart(Option):
     weight_decay: Annotated[float, Field(ge=0)] = 0.01  # fastai's default; none on norms and biases
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     class_weights: Literal["none", "balanced"] = "none"
+    balance: Literal["none", "source"] = "none"  # show the sources of each class equally often
     precision: Precision = "auto"
     augment: Augment = Augment()
+    sampling: Literal["all", "balanced"] = "all"  # every film once an epoch, or every class as often
+    mixup: Annotated[float, Field(ge=0, le=10)] = 0.0  # alpha; 0.2 is usual, 0 is off
+    cutmix: Annotated[float, Field(ge=0, le=10)] = 0.0  # alpha; 1 is usual; with both, half of the films each
+    clip: Annotated[float, Field(ge=0)] = 0.0  # greatest norm of the gradient; 0: none
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0  # decay of the averaged weights, e.g. 0.998; 0: none
+    patience: Annotated[int, Field(ge=0)] = 0  # epochs without a gain after which a stage ends; 0: never
+    metric: Metric = "accuracy"  # what patience looks at
+    frozen_views: Annotated[int, Field(ge=0, le=1000)] = 0  # augmented views a frozen body sees; 0: all
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 5.0  # 0: after every step
+
+    @model_validator(mode="after")
+    def _one_balance(self) -> TrainPart:
+        if self.balance != "none" and self.sampling != "all":
+            raise ValueError("sampling balances the classes and balance the sources within them; choose one")
+        return self
 
     @field_validator("augment", mode="before")
     @classmethod
@@ -86,29 +106,53 @@ class TrainPart(Option):
             'say "film" for the mild set, "none", or a table such as { rotate = 5, shift = 0.04 }'
         )
 
+    @model_validator(mode="after")
+    def _balanced_once(self) -> TrainPart:
+        if self.sampling == "balanced" and self.class_weights == "balanced":
+            raise ValueError(
+                'sampling = "balanced" and class_weights = "balanced" both make up for rare classes, and '
+                "together twice; choose one"
+            )
+        if self.frozen_views and (self.mixup or self.cutmix):
+            raise ValueError(
+                "frozen_views keeps the features of single films, and mixup and cutmix show mixtures; "
+                "leave one out"
+            )
+        return self
+
 
 class Stage(Option):
     """One ``[[stage]]``: a size, a frozen body or not, epochs under one one-cycle, a learning rate.
 
     ``lr`` is one rate, or two: those of the first and the last layer group, with even ratios between
     them. A frozen body has no first layers that learn, so a frozen stage uses the second of the two.
+
+    "find" lets the rate finder choose one before the stage begins; ``ratio`` says how many times slower
+    the first layers learn than that, or than one given rate.
+
+    ``freeze_to`` keeps that many of the first layer groups as they are, statistics included (fastai's
+    ``freeze_to``): the first layers see edges, which films have as photographs have, and cost the most.
     """
 
     size: Annotated[int, Field(ge=16, le=2048)] = 224
     frozen: bool = False
+    freeze_to: Annotated[int, Field(ge=0)] = 0
     epochs: Annotated[int, Field(ge=1, le=10_000)]
-    lr: float | tuple[float, float]
+    lr: Literal["find"] | float | tuple[float, float]
+    ratio: Annotated[float, Field(ge=1)] = 1.0
     batch: Annotated[int, Field(ge=2, le=65536)] | None = None  # instead of data.batch
 
     @field_validator("lr", mode="before")
     @classmethod
     def _rate(cls, value: Any) -> Any:
+        if value == "find":
+            return value
         rates = list(value) if isinstance(value, list | tuple) else [value]
         numbers = all(
             isinstance(r, int | float) and not isinstance(r, bool) and math.isfinite(r) for r in rates
         )
         if not numbers or len(rates) > 2 or not rates:
-            raise ValueError("give one rate (3e-3), or two: [first layers, last layers]")
+            raise ValueError('give one rate (3e-3), two: [first layers, last layers], or "find"')
         if min(rates) <= 0:
             raise ValueError("a learning rate is above 0")
         if len(rates) == 2 and rates[0] > rates[1]:
@@ -119,11 +163,31 @@ class Stage(Option):
             else float(rates[0])
         )
 
+    @model_validator(mode="after")
+    def _frozen_once(self) -> Stage:
+        if self.frozen and self.freeze_to:
+            raise ValueError("frozen = true keeps all layer groups already; leave freeze_to out")
+        return self
+
+    @model_validator(mode="after")
+    def _one_spread(self) -> Stage:
+        if isinstance(self.lr, tuple) and self.ratio != 1:
+            raise ValueError("lr gives two rates, and ratio their ratio once more; leave one of them out")
+        return self
+
     @property
     def rates(self) -> tuple[float, float]:
-        """The rates of the first and of the last layer group."""
-        first, last = self.lr if isinstance(self.lr, tuple) else (self.lr, self.lr)
+        """The rates of the first and of the last layer group; for 1 as the rate where it is to be found."""
+        if isinstance(self.lr, tuple):
+            first, last = self.lr
+        else:
+            last = 1.0 if self.lr == "find" else self.lr
+            first = last / self.ratio
         return (last, last) if self.frozen else (first, last)
+
+    def at(self, lr: float) -> Stage:
+        """The stage with a rate that was found."""
+        return self.model_copy(update={"lr": lr})
 
 
 class Recipe(Option):
@@ -154,12 +218,14 @@ class Recipe(Option):
 
 
 def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
-    """Read and check a recipe; ``overrides`` are ``key=value`` with dotted keys (``stage.0.epochs=2``).
+    """Read and check a recipe; ``overrides`` are ``key=value`` with dotted keys (``stage.1.epochs=2``).
+
+    Stages are counted from 1, as they are in everything a person reads.
 
     A bare name (``quick``) is a recipe that comes with Carina. Raises RecipeError, naming the file or the
     override, the key, and what to write instead.
     """
-    path = _found(Path(path))
+    path = shipped(Path(path))
     try:
         keys = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -167,7 +233,8 @@ def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
             f"{path}: no such recipe; name a TOML file, or one that comes with Carina (quick, demo, resnet34)"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read ({error}); a recipe is a TOML file in UTF-8") from error
+        fault = getattr(error, "strerror", None) or error
+        raise RecipeError(f"{path}: cannot be read ({fault}); a recipe is a TOML file in UTF-8") from error
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{path}: not valid TOML: {error}") from error
     for override in overrides:
@@ -176,7 +243,7 @@ def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     return parse_recipe(keys, origin=str(path))
 
 
-def _found(path: Path) -> Path:
+def shipped(path: Path) -> Path:
     """The path itself, or the shipped recipe of this name: in the wheel, or in the checkout."""
     if path.is_file() or path.suffix or len(path.parts) != 1:
         return path
@@ -211,7 +278,7 @@ def _override(keys: dict[str, Any], override: str) -> None:
     dotted, equals, text = override.partition("=")
     steps = [step.strip() for step in dotted.split(".")]
     if not equals or not all(steps):
-        raise RecipeError(f"--set {override}: write it as key=value, for example stage.0.epochs=2")
+        raise RecipeError(f"--set {override}: write it as key=value, for example stage.1.epochs=2")
     *parents, last = steps
     place: Any = keys
     for step in parents:
@@ -228,11 +295,11 @@ def _override(keys: dict[str, Any], override: str) -> None:
 
 
 def _index(stages: list[Any], step: str, override: str) -> int:
-    if not step.isdecimal() or int(step) >= len(stages):
+    if not step.isdecimal() or not 1 <= int(step) <= len(stages):
         raise RecipeError(
-            f"--set {override}: no item {step} in a list of {len(stages)}; count from 0, as in stage.0.epochs"
+            f"--set {override}: no item {step} in a list of {len(stages)}; count from 1, as in stage.1.epochs"
         )
-    return int(step)
+    return int(step) - 1
 
 
 def _value(text: str) -> Any:
@@ -243,6 +310,7 @@ def _value(text: str) -> Any:
         return text
 
 
+_UNION = ("float", "tuple[float,float]", "literal['find']")  # the kinds a rate can be of
 _PARTS: dict[str, type[BaseModel]] = {
     "data": DataPart,
     "model": ModelPart,
@@ -263,21 +331,26 @@ def _names(part: type[BaseModel]) -> list[str]:
 
 def _sentence(fault: Mapping[str, Any]) -> str:
     """One of pydantic's faults in words: where, what, and what to write."""
-    steps = [step for step in fault["loc"] if step not in ("float", "tuple[float,float]")]
+    steps = [step for step in fault["loc"] if step not in _UNION]
     where, keys = _place(steps)
     wrong = fault["type"]
     if wrong == "extra_forbidden":
-        near = difflib.get_close_matches(str(steps[-1]), keys, n=1)
-        cure = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(keys))}"
-        return f"{where}unknown key {str(steps[-1])!r}; {cure}"
+        elsewhere = {_heading(name): _names(part) for name, part in _PARTS.items()}
+        return f"{where}unknown key {str(steps[-1])!r}; {cure_for(str(steps[-1]), keys, elsewhere)}"
     if wrong == "missing":
         return f"{where}missing key {str(steps[-1])!r}; add it"
-    text = str(fault["msg"]).removeprefix("Value error, ")
-    text = text[:1].lower() + text[1:]
-    if not steps:
-        return text
-    given = "" if isinstance(fault["input"], Mapping) else f" (given: {fault['input']!r})"
-    return f"{where}{steps[-1]}: {text}{given}"
+    text = in_words(fault)
+    if wrong == "value_error" and len(steps) == 1 and steps[0] in _PARTS:  # two keys contradict each other
+        return f"{_heading(steps[0])}: {text}"
+    if steps and isinstance(steps[-1], int):  # an item of a list: [[stage]], or a name among classes
+        name = ".".join(map(str, steps[:-1]))
+        return f"{name} {steps[-1] + 1}: {text}"
+    return f"{where}{steps[-1]}: {text}" if steps else text
+
+
+def _heading(part: str) -> str:
+    """How the head of a part is written in TOML."""
+    return "[[stage]]" if part == "stage" else f"[{part}]"
 
 
 def _place(steps: Sequence[Any]) -> tuple[str, list[str]]:

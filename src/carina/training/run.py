@@ -3,6 +3,7 @@
     run.json         what the run is: catalogue, recipe, versions; written again until there is a checkpoint
     recipe.json      the recipe, every default spelt out
     history.jsonl    one line an epoch; a view of what the newest checkpoint holds
+    rates.json       the sweeps of stages whose rate was found; a view, too
     checkpoints/     the newest two
     bundle/          the model; its presence means that the run is complete
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,6 +46,10 @@ class Run:
         """Where the model lies once the run is complete."""
         return self.root / "bundle"
 
+    def write_rates(self, found: Sequence[Mapping[str, Any]]) -> None:
+        """Replace rates.json. Raises RunError when the disk is full."""
+        self._write("rates.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
+
     @property
     def is_complete(self) -> bool:
         """Whether there is nothing left to do. The bundle is written last and in one piece."""
@@ -52,12 +57,16 @@ class Run:
 
     def write_history(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Replace history.jsonl. Raises RunError when the disk is full."""
-        lines = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
+        self._write(
+            "history.jsonl", "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
+        )
+
+    def _write(self, name: str, text: str) -> None:
         try:
-            write_whole(self.root / "history.jsonl", lines.encode())
+            write_whole(self.root / name, text.encode())
         except OSError as error:
             raise RunError(
-                f"{self.root}: history.jsonl cannot be written ({error.strerror}); make room and give the "
+                f"{self.root}: {name} cannot be written ({error.strerror}); make room and give the "
                 "same command again: it resumes from the newest checkpoint"
             ) from error
 
@@ -158,6 +167,24 @@ def _check_same(root: Path, identity: Mapping[str, Any], recipe: Recipe, fingerp
         raise RunError(f"{root}: the run began with {key} = {was!r}, this recipe has {now!r}{more}; {cure}")
 
 
+def check_beginning(finished: Path, recipe: Recipe, fingerprint: str) -> None:
+    """Raises RunError unless ``finished`` is a complete run of the recipe's first stages on these films."""
+    if not Run(finished).is_complete:
+        raise RunError(f"{finished}: this run is not finished; finish it before another goes on from it")
+    try:
+        identity = json.loads((finished / "run.json").read_bytes())
+        stages = len(identity["recipe"]["stage"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{finished}: run.json cannot be read ({error}); train it again") from error
+    if stages >= len(recipe.stage):
+        raise RunError(
+            f"{finished}: has {stages} stages, and the run that is to go on from it {len(recipe.stage)}; "
+            "name a run of its first stages"
+        )
+    beginning = recipe.model_copy(update={"stage": recipe.stage[:stages]})
+    _check_same(finished, identity, beginning, fingerprint)
+
+
 # What may change between a run and its resumption: it decides no weight.
 _FREE = {"name", "data.workers", "train.checkpoint_minutes"}
 
@@ -169,7 +196,7 @@ def _differences(was: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, 
         for name in sorted(set(was) | set(now)):
             yield from _differences(was.get(name), now.get(name), f"{key}.{name}" if key else name)
     elif isinstance(was, list) and isinstance(now, list) and len(was) == len(now):
-        for place, (old, new) in enumerate(zip(was, now, strict=True)):
+        for place, (old, new) in enumerate(zip(was, now, strict=True), 1):
             yield from _differences(old, new, f"{key}.{place}")
     elif was != now:
         yield key, was, now

@@ -20,6 +20,17 @@ class Figures:
     specificity: float | None  # healthy films put into any healthy class
     auc_disease: float | None  # of 1 - P(healthy)
 
+    @property
+    def balanced_accuracy(self) -> float:
+        """The mean recall of the classes that have films."""
+        known = [value for value in self.recall if value is not None]
+        return sum(known) / len(known)
+
+    @property
+    def worst_recall(self) -> float:
+        """The recall of the class that is found worst."""
+        return min(value for value in self.recall if value is not None)
+
 
 def figures(logits: NDArray[np.floating], labels: NDArray[np.int64], healthy: Sequence[int]) -> Figures:
     """logits (n, C), labels (n,); ``healthy`` are the indices of the healthy classes."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -20,30 +20,51 @@ from torch import nn
 from carina.errors import RecipeError, WeightsError
 from carina.training.network import Network, drop_unused
 from carina.training.recipe import ModelPart
+from carina.training.weights_file import finish, put_on, read_weights, used_and_not
 
 _LOCAL, _HUB = "local-dir:", "hf-hub:"
 _OWN = 'give a folder with model.backbone = "local-dir:PATH", or set model.pretrained = false'
 
 
-def build(model: ModelPart, classes: int, *, size: int, seed: int, pretrained: bool | None = None) -> Network:
+def build(
+    model: ModelPart,
+    classes: int | Sequence[str],
+    *,
+    size: int,
+    seed: int,
+    pretrained: bool | None = None,
+    note: Callable[[str], None] = lambda text: None,
+) -> Network:
     """The network of a recipe for gray films of a size; whatever is not loaded is drawn from the seed.
 
-    ``pretrained`` False skips the weights where a checkpoint will replace them anyway.
+    ``classes`` are their names, or how many. ``pretrained`` False skips the weights where a checkpoint
+    will replace them anyway; ``note`` hears what of the weights was used, and what not.
     Raises RecipeError (no such backbone, wrong size) and WeightsError (weights cannot be had, do not fit).
     """
-    wanted = model.pretrained if pretrained is None else pretrained
+    names = () if isinstance(classes, int) else tuple(classes)
+    count = classes if isinstance(classes, int) else len(names)
+    file = None
     with torch.random.fork_rng(), _quiet():
         torch.manual_seed(seed)
         body = _architecture(model.backbone)
-        if wanted:
+        if model.weights is not None and pretrained is not False:
+            file = read_weights(Path(model.weights), body)
+            put_on(body, file)
+        elif model.pretrained if pretrained is None else pretrained:
             body = _with_weights(model.backbone, body)
+        whole = list(body.state_dict())
         body.reset_classifier(0, "")
-        network = _assemble(model, body, classes)
+        network = _assemble(model, body, count)
     try:
         network.set_size(size)
         drop_unused(network.body, size)
     except ValueError as error:
         raise RecipeError(f"model.backbone: {model.backbone} {error}; choose another stage size") from error
+    if file is not None:
+        note(finish(network, file, names))
+    elif model.pretrained and pretrained is not False:
+        used = network.body.state_dict()
+        note(used_and_not(model.backbone, len(used), [name for name in whole if name not in used]))
     return network
 
 

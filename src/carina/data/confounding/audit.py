@@ -35,7 +35,7 @@ from carina.records import Progress
 
 KIND, FORMAT = "carina audit", 1
 Tell = Callable[[Progress], None] | None
-_QUICK_STEPS, _STEPS = 5, 9
+_QUICK_STEPS, _STEPS = 5, 10
 
 
 class Cached(Protocol):
@@ -99,6 +99,16 @@ def audit_films(
     return full_audit(catalogue, cache, seed=seed, progress=progress)
 
 
+def picture_baselines(
+    catalogue: Catalogue, cache: Cached, *, seed: int = 0, thorough: bool = True
+) -> tuple[Baseline, ...]:
+    """What the pictures of ``cache`` give away, whatever their preparation: before a remedy, and after.
+
+    ``cache`` holds squares of ``lookaway.PREPARATION.size``. Raises MissingExtra as ``full_audit``.
+    """
+    return tuple(_by_pictures(catalogue, _subjects(catalogue, seed), cache, thorough))
+
+
 def verdict_on(catalogue: Catalogue) -> Verdict:
     """The verdict that ``audit.json`` holds on these very films, else that of a quick audit."""
     return stored_verdict(catalogue) or quick_audit(catalogue).verdict
@@ -137,10 +147,7 @@ def write_audit(folder: Path, content: Mapping[str, Any]) -> Path:
 def _audited(
     catalogue: Catalogue, cache: Cached | None, seed: int, thorough: bool = False, tell: Tell = None
 ) -> Audit:
-    films = catalogue.table()
-    names = ("image_id", "patient", "group", "class", "source")
-    rows = [SplitRow(*row) for row in zip(*(films[name].to_pylist() for name in names), strict=True)]
-    subjects = Subjects.of(rows, catalogue.classes, sorted(catalogue.healthy), seed=seed)
+    subjects = _subjects(catalogue, seed)
     tables = _tables(catalogue)
     single = single_source_classes(tables[0])
     found = []
@@ -162,6 +169,13 @@ def _audited(
         verdict=judge(found, extent, quick=cache is None),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _subjects(catalogue: Catalogue, seed: int) -> Subjects:
+    films = catalogue.table()
+    names = ("image_id", "patient", "group", "class", "source")
+    rows = [SplitRow(*row) for row in zip(*(films[name].to_pylist() for name in names), strict=True)]
+    return Subjects.of(rows, catalogue.classes, sorted(catalogue.healthy), seed=seed)
 
 
 def _tables(catalogue: Catalogue) -> list[CrossTable]:
@@ -208,6 +222,7 @@ def _by_pictures(
         "marks": lambda: burnt_in_marks(films),
         "border": lambda: lookaway.border_only(small),
         "blacked_out": lambda: lookaway.blacked_out(small),
+        "grain": lambda: lookaway.grain(films),
         "thumbnail": lambda: lookaway.thumbnail(small),
     }
     for key, features in sights.items():

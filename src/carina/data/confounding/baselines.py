@@ -183,19 +183,17 @@ def accuracy(told: Probabilities, subjects: Subjects) -> float:
     return float((told.argmax(1) == subjects.labels).mean())
 
 
-def mixed_sources(subjects: Subjects) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """The sources with films of at least two classes, largest first, and where their films are, (N,)."""
+def by_size(subjects: Subjects) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """The sources, largest first, and where their films are, (N,)."""
     names, counts = np.unique(subjects.sources, return_counts=True)
     for place in np.argsort(-counts, kind="stable"):
-        at = subjects.sources == names[place]
-        if len(np.unique(subjects.labels[at])) > 1:
-            yield str(names[place]), at
+        yield str(names[place]), subjects.sources == names[place]
 
 
 def within_sources(told: Probabilities, subjects: Subjects) -> dict[str, Rows]:
     """The areas among the films of one source, for each source that can be asked."""
     found: dict[str, Rows] = {}
-    for source, at in mixed_sources(subjects):
+    for source, at in by_size(subjects):
         rows = _enough(areas(told[at], subjects.among(at)))
         if rows:
             found[source] = rows
@@ -208,22 +206,27 @@ def _enough(rows: Rows) -> dict[str, Auc]:
 
 
 def _unseen(features: NDArray[np.float32], subjects: Subjects) -> Iterator[tuple[str, Rows]]:
-    """Leave one source out. A class that no other source has cannot be asked for there."""
-    for number, (source, at) in enumerate(mixed_sources(subjects)):
+    """Leave one source out, with all that is tied to it. A class that nobody else has cannot be asked for.
+
+    A source of a single class is set against films of the other classes that were kept back, one fold.
+    """
+    for number, (source, at) in enumerate(by_size(subjects)):
         if number == UNSEEN_SOURCES:
             return
-        taught = np.unique(subjects.labels[~at])
-        if len(taught) < 2:
+        tied = np.isin(subjects.groups, subjects.groups[at])
+        here = np.unique(subjects.labels[at])
+        alone = len(here) == 1
+        others = (subjects.folds == 0) & ~tied & (subjects.labels != here[0]) & alone
+        asked, taught = at | others, ~(tied | others)
+        known = np.unique(subjects.labels[taught])
+        if len(known) < 2 or (alone and here[0] not in known):
             continue
-        told = trees(features[~at], subjects.labels[~at], features[at], len(subjects.classes))
-        known = {subjects.classes[label] for label in taught}
-        sides = {name in subjects.healthy for name in known}
-        rows = _enough(areas(told, subjects.among(at)))
-        kept = {
-            name: area
-            for name, area in rows.items()
-            if name in known or (name == DISEASE and len(sides) == 2)
-        }
+        told = trees(features[taught], subjects.labels[taught], features[asked], len(subjects.classes))
+        rows = _enough(areas(told, subjects.among(asked)))
+        names = {subjects.classes[label] for label in np.intersect1d(here, known)}
+        if not alone and len(set(subjects.sick[known])) == 2:
+            names.add(DISEASE)
+        kept = {name: area for name, area in rows.items() if name in names}
         if kept:
             yield source, kept
 
@@ -244,14 +247,20 @@ def frequencies(
 def trees(
     taught: NDArray[np.float32], labels: Labels, asked: NDArray[np.float32], classes: int
 ) -> Probabilities:
-    """Extremely randomised trees of scikit-learn, seeded."""
+    """Extremely randomised trees of scikit-learn, seeded.
+
+    Single trees, averaged here: scikit-learn's forest sets the process's warning filters from its
+    threads, which is not safe where several forests grow at a time.
+    """
     try:
-        from sklearn.ensemble import ExtraTreesClassifier
+        from sklearn.tree import ExtraTreeClassifier
     except ModuleNotFoundError as error:
         raise MissingExtra("carina audit", "report") from error
-    forest = ExtraTreesClassifier(TREES, min_samples_leaf=2, random_state=0)
     told = np.zeros((len(asked), classes))
-    told[:, np.unique(labels)] = forest.fit(taught, labels).predict_proba(asked)
+    known = np.unique(labels)
+    for seed in range(TREES):
+        tree = ExtraTreeClassifier(min_samples_leaf=2, random_state=seed).fit(taught, labels)
+        told[:, known] += tree.predict_proba(asked) / TREES
     return told
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from carina.data.confounding.lookaway import Features, Films
+from carina.data.confounding.lookaway import GRID, Features, Films
 from carina.images.lettering import (
     CANVAS,
     CONTRAST,
@@ -20,7 +20,6 @@ from carina.images.lettering import (
     outside_ellipse,
 )
 
-GRID = 4
 _CHUNK = 64
 
 

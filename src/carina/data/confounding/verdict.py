@@ -13,7 +13,7 @@ from typing import Any
 
 from carina.data.confounding.baselines import DISEASE, Baseline
 
-RULES = 1
+RULES = 2
 DOUBTFUL, CONFOUNDED = 0.65, 0.80  # lower limit of the area of something that is not the lungs
 RULED_OUT = 0.80  # sound only where every upper limit is below
 FACT_DOUBTFUL = 0.80  # age, sex, view: disease may well depend on them, so they never confound alone
@@ -26,14 +26,15 @@ SEES = {  # in the order in which they explain each other: the first that suffic
     "marks": "burnt-in lettering alone",
     "border": "the border of the film alone (outer 12 %)",
     "blacked_out": "the film with the lungs blacked out",
+    "grain": "the sharpness of the film's margins alone",
     "view": "the view (PA or AP) alone",
     "age": "the age of the patient alone",
     "sex": "the sex of the patient alone",
     "thumbnail": "an 8 × 8 thumbnail of the film",
 }
-JUDGED = ("source", "header", "marks", "border", "blacked_out")
+JUDGED = ("source", "header", "marks", "border", "blacked_out", "grain")
 FACTS = ("view", "age", "sex")
-_IN_PICTURES = ("marks", "border", "blacked_out")
+_IN_PICTURES = ("marks", "border", "blacked_out", "grain")
 
 
 class Grade(StrEnum):
@@ -179,7 +180,8 @@ def _untold(baselines: Sequence[Baseline], extent: Extent, quick: bool) -> tuple
         open_questions.append(f"fewer than {ENOUGH} patients of {_listed(few)}")
     lone = [name for name, count in extent.sources.items() if count == 1]
     if lone and len(extent.sources) > 1:
-        open_questions.append(f"a single patient from {_listed(lone)}")
+        each = _listed(lone) if len(lone) < 4 else f"each of {len(lone)} sources"
+        open_questions.append(f"a single patient from {each}")
     open_questions.extend(_unmeasured(baselines, extent, quick))
     facts = [
         f"{fact} is not stated for {round(100 * share)} % of the films"

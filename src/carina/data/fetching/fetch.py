@@ -92,7 +92,8 @@ def _into_place(known: PublicSet, folder: Path, tell: Tell) -> Fetched:
             else:
                 whole.mkdir()
                 file.replace(whole / file.name)
-    files = sum(path.is_file() for path in whole.rglob("*")) if whole.is_dir() else 0
+    whole = _root(whole)
+    files = sum(path.is_file() for path in whole.rglob("*"))
     if not files:
         raise FetchError(f"{known.name}: nothing came; look at {known.to_dict()['where']}")
     _finish(known, whole, files)
@@ -101,6 +102,12 @@ def _into_place(known: PublicSet, folder: Path, tell: Tell) -> Fetched:
     whole.replace(folder)
     shutil.rmtree(work, ignore_errors=True)
     return Fetched(known, folder, files)
+
+
+def _root(folder: Path) -> Path:
+    """The one folder that everything lies in, as in archives of GitHub; otherwise ``folder`` itself."""
+    entries = list(folder.iterdir())
+    return entries[0] if len(entries) == 1 and entries[0].is_dir() else folder
 
 
 def _finish(known: PublicSet, whole: Path, files: int) -> None:

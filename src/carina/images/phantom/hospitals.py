@@ -74,8 +74,8 @@ def write_phantoms(
     ``OutputError`` where ``out`` is not empty or cannot be written.
     """
     out = Path(os.path.abspath(out))  # noqa: PTH100 - "." has no name to write beside
-    _must_be_empty(out)
     with claimed(out.parent):
+        _must_be_empty(out)
         try:
             with whole(out) as folder:
                 made = write_hospitals(

@@ -1,0 +1,273 @@
+"""Do the thresholds of a site still hold, and do they hold here? Asked of new films, labelled or not.
+
+Without labels only symptoms can be seen: scores that lie otherwise than those the threshold was chosen
+on, and more films refused. With labels the promise itself is tested. Nothing seen is no proof that all is
+well; something seen is reason enough to take suggestions back and to calibrate on films from here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carina.data.catalogue import Catalogue
+from carina.errors import ClaimError, DataError, MissingExtra
+from carina.evaluation.answers import cached
+from carina.records import Prediction, Progress
+from carina.scoring.abstain import Gate
+from carina.scoring.bundle import Bundle
+from carina.scoring.operating import DEFAULT_SITE, Site, Watch, operating_point, sites
+from carina.scoring.scorer import Scorer
+
+try:
+    from scipy import stats
+
+    from carina.evaluation.people import people
+    from carina.evaluation.planner import allowed_misses, needed, showing
+    from carina.evaluation.promises import Held, held
+    from carina.evaluation.selection import ask, truth
+    from carina.evaluation.wording import at_least, counted, exactly, percent
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] not in ("scipy", "sklearn"):
+        raise
+    raise MissingExtra("carina site-check", "report") from error
+
+Verdict = Literal["broken", "shifted", "too few to tell", "nothing seen"]
+FEWEST = 30  # films: with fewer no shift can be told from luck
+SURE = 0.01  # chance of a false alarm of each test, were all films independent
+SHIFT = 0.2  # population stability index from which a shift matters (a rule of thumb of the field)
+TARGETS = (0.80, 0.85, 0.90, 0.95, 0.98, 0.99)
+_BINS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """How far new scores lie from those of the site: ``index`` (PSI), and the p-value that it is luck."""
+
+    index: float
+    p_value: float
+    median_then: float
+    median_now: float
+
+    @property
+    def alarm(self) -> bool:
+        """Too unlikely to be luck, and large enough to matter."""
+        return self.p_value < SURE and self.index > SHIFT
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """Of ``films`` films ``refused``, against ``refused_then`` of ``films_then`` at the site."""
+
+    refused: int
+    films: int
+    refused_then: int
+    films_then: int
+    p_value: float  # that so many more are luck
+
+    @property
+    def alarm(self) -> bool:
+        """Too many more to be luck, and at least twice the share."""
+        then = self.refused_then / max(1, self.films_then)
+        return self.p_value < SURE and self.refused / max(1, self.films) > 2 * then
+
+
+@dataclass(frozen=True, slots=True)
+class SiteCheck:
+    """What was found. ``held`` is empty where the films have no labels."""
+
+    name: str
+    site: Site
+    shift: Shift | None  # None where no film was scored, or the site remembers no scores
+    refusals: Refusals
+    held: tuple[Held, ...]
+    people: tuple[int, int] | None  # diseased and healthy, where there are labels
+
+    @property
+    def verdict(self) -> Verdict:
+        """The gravest that was found."""
+        if any(each.verdict == "broken" for each in self.held):
+            return "broken"
+        if self.refusals.alarm or (self.shift is not None and self.shift.alarm):
+            return "shifted"
+        return "too few to tell" if self.refusals.films < FEWEST else "nothing seen"
+
+    def lines(self) -> list[str]:
+        """What a terminal shows: the verdict first, then why."""
+        said = {
+            "broken": f"BROKEN: thresholds of {self.name!r} do not keep their promise on these films.",
+            "shifted": f"SHIFTED: films here are unlike those of {self.name!r}; thresholds may not hold.",
+            "too few to tell": f"Too few films to tell: at least {FEWEST} are needed.",
+            "nothing seen": "Nothing seen speaks against the thresholds; that is no proof that they hold.",
+        }
+        lines = [said[self.verdict]]
+        if self.shift is not None:
+            lines.append(
+                f"Scores: median {self.shift.median_now:.3f}, at {self.name!r} {self.shift.median_then:.3f}; "
+                f"stability index {self.shift.index:.2f} (from {SHIFT} on it matters); chance that the "
+                f"difference is luck {_p(self.shift.p_value)}{_mark(self.shift.alarm)}"
+            )
+        found = self.refusals
+        lines.append(
+            f"Refused: {found.refused:,} of {counted(found.films, 'film')} "
+            f"({percent(found.refused / max(1, found.films))}), at {self.name!r} {found.refused_then:,} of "
+            f"{found.films_then:,}; chance that it is luck {_p(found.p_value)}{_mark(found.alarm)}"
+        )
+        lines += [_held(each) for each in self.held]
+        if self.verdict in ("broken", "shifted"):
+            lines.append(
+                'Take the suggestion "likely clear" back until this is settled: carina triage … --withdrawn '
+                f'"the site check found: {self.verdict}"'
+            )
+        return lines
+
+    def advice(self, bundle: Path, catalogue: Path | None, split: str | None = None) -> list[str]:
+        """How to calibrate here: what the labelled films can show, or how many to label."""
+        confidence = self.site.points[0].confidence
+        if self.people is None:
+            rows = [f"{count} diseased people show {_shows(count, confidence)}" for count in (50, 75, 100)]
+            text = (
+                f"To calibrate here, let a reader label films of new patients. At {exactly(confidence)} "
+                f"confidence, if none is missed: {'; '.join(rows)}. Take every film of some weeks, not only "
+                "clear cases; then compile them, and run this command on the catalogue."
+            )
+            return [text]
+        ill, well = self.people
+        allowed = {each: allowed_misses(ill, each, confidence) for each in TARGETS}
+        carried = {each: misses for each, misses in allowed.items() if misses is not None}
+        if not carried:
+            text = (
+                f"{_people(ill)} cannot show a sensitivity of {exactly(TARGETS[0])} at {exactly(confidence)} "
+                f"confidence: label at least {_people(needed(TARGETS[0], confidence))}."
+            )
+            return [text]
+        advised = max((each for each, misses in carried.items() if misses), default=max(carried))
+        shown = ", ".join(f"{exactly(each)} with {misses} missed" for each, misses in carried.items())
+        further = next((each for each in TARGETS if each not in carried), None)
+        more = f" For {exactly(further)} label {_people(needed(further, confidence))}." if further else ""
+        text = (
+            f"These {ill:,} diseased and {well:,} healthy people can show, at {exactly(confidence)} "
+            f"confidence: {shown}.{more} Advised: {exactly(advised)}."
+        )
+        command = f"carina calibrate {bundle} {catalogue} --site HERE --target-sensitivity {advised:g}"
+        return [text, f"{command} --split {split or 'SIDE'} --out NEW_BUNDLE"]
+
+
+def site_check(
+    bundle: Bundle | str | os.PathLike[str],
+    films: Catalogue | Iterable[str | os.PathLike[str]],
+    *,
+    site: str = DEFAULT_SITE,
+    split: str | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> SiteCheck:
+    """Hold the operating points of ``site`` against new films.
+
+    ``films`` is a catalogue (its labels test the promise; ``split`` is a side of it, all films by default)
+    or paths without labels. Raises ``ClaimError`` where the site is unknown, ``DataError`` where the
+    classes do not fit, ``BundleError`` and ``SourceError`` for what cannot be opened.
+    """
+    bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+    operating_point(bundle, site)  # says what there is when the site is unknown
+    known = sites(bundle)[site]
+    if known.watch is None:
+        raise ClaimError(
+            f"{bundle.root}: {site!r} was calibrated by an older Carina and remembers no scores to compare "
+            f"with; run: carina calibrate BUNDLE CATALOGUE --site {site}"
+        )
+    if isinstance(films, Catalogue):
+        return _labelled(bundle, films, site, known, known.watch, split, progress)
+    scorer, gate = Scorer(bundle), Gate.of(bundle)
+    scores, refused, count = list[float](), 0, 0
+    for answer in scorer.score(films):
+        count += 1
+        if isinstance(answer, Prediction) and gate.refusal(answer) is None:
+            scores.append(answer.p_disease)
+        else:
+            refused += 1
+        if progress is not None:
+            progress(Progress("films scored", count, None))
+    if not count:
+        raise DataError("no film was found; name a folder of films")
+    shift = _shift(np.array(scores), known.watch)
+    return SiteCheck(site, known, shift, _refusals(refused, count, known.watch), (), None)
+
+
+def _labelled(
+    bundle: Bundle,
+    catalogue: Catalogue,
+    name: str,
+    known: Site,
+    watch: Watch,
+    split: str | None,
+    progress: Callable[[Progress], None] | None,
+) -> SiteCheck:
+    films = catalogue.table(split)
+    labels = truth(films, bundle, catalogue)
+    predictions = ask(films, labels, Scorer(bundle), cached(catalogue, bundle.preparation), progress)
+    shown = people(predictions)
+    refused = sum(
+        one is not None or other is not None
+        for one, other in zip(predictions.refused, predictions.abstained, strict=True)
+    )
+    return SiteCheck(
+        name=name,
+        site=known,
+        shift=_shift(shown.films, watch),
+        refusals=_refusals(refused, len(predictions.refused), watch),
+        held=tuple(held(point, shown) for point in known.points),
+        people=(len(shown.ill), len(shown.well)),
+    )
+
+
+def _shift(scores: NDArray[np.float64], watch: Watch) -> Shift | None:
+    """Two-sample Kolmogorov-Smirnov, and the population stability index over deciles of the site's scores."""
+    then = np.array(watch.scores)
+    if not len(scores) or not len(then):
+        return None
+    edges = np.unique(np.quantile(then, np.linspace(0, 1, _BINS + 1)[1:-1]))
+    shares = [
+        (np.bincount(np.searchsorted(edges, each, "right"), minlength=len(edges) + 1) + 0.5)
+        / (len(each) + 0.5 * (len(edges) + 1))
+        for each in (then, scores)
+    ]
+    index = float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())
+    luck = float(stats.ks_2samp(then, scores).pvalue)
+    return Shift(index, luck, float(np.median(then)), float(np.median(scores)))
+
+
+def _refusals(refused: int, films: int, watch: Watch) -> Refusals:
+    """Fisher's exact test, one-sided: more refused than at the site."""
+    table = [[refused, films - refused], [watch.refused, watch.films - watch.refused]]
+    luck = float(stats.fisher_exact(table, alternative="greater").pvalue)
+    return Refusals(refused, films, watch.refused, watch.films, luck)
+
+
+def _held(point: Held) -> str:
+    found = point.sensitivity
+    return (
+        f"Target {exactly(point.target)}: {found.hits:,} of {_people(found.people)} found; shown was "
+        f"{at_least(point.promised)}: {point.verdict}{_mark(point.verdict == 'broken')}"
+    )
+
+
+def _people(count: int) -> str:
+    return f"{count:,} diseased {'person' if count == 1 else 'people'}"
+
+
+def _shows(count: int, confidence: float) -> str:
+    return f"at least {showing(count, confidence, (0,))[0][1]}"
+
+
+def _p(value: float) -> str:
+    return "below 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _mark(alarm: bool) -> str:
+    return "  << ALARM" if alarm else ""

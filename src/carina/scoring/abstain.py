@@ -1,0 +1,137 @@
+"""Say when not to answer: is it a film that this model was made for? Asked before a score counts.
+
+Three questions, each cheap, in this order: what the header says (modality, body part, view, age against
+the bundle's intended use); what the picture looks like (blank, inverted, turned, cut, mirrored, no
+chest at all: :mod:`carina.scoring.frontal`, which no bundle is part of); and how far it lies from the
+bundle's own training films in the space of its embedding. The last threshold is set on validation films
+for a stated share of true films that may be refused. What is refused needs a reader; it is never
+"nothing found".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carina.records import FilmFacts, Prediction, Refusal
+from carina.scoring.bundle import Bundle
+from carina.scoring.distance import Reference, reference
+from carina.scoring.frontal import LIKE, Looks, looks
+from carina.scoring.intended import IntendedUse, intended_use
+
+FALSE_REFUSALS = 0.02  # of true films, at most about so many are refused, all three questions together
+SPENT_ON_LOOKS = 0.01  # of them, by the look of the picture; the rest is left for the distance
+
+_BLANK = 6.0  # standard deviation in gray levels
+_LEAST_LIKE = 0.2  # a film must be at least so likely a whole, upright frontal chest film
+_STRANGE, _LESS_LIKE = 3500.0, 0.3  # and so likely where it lies far from all chest films
+_STRANGEST = 7000.0
+_MIRRORED = 0.98
+_MOST_CROP = 0.08  # of each side: what films vary by where this was taught
+_ASPECTS = (0.45, 2.2)  # width over height of a whole film; strips are parts
+
+REASONS = {
+    "blank": "the picture is blank or nearly so; take or send it again",
+    "inverted": "dark and bright look exchanged; send it with the right photometric interpretation",
+    "turned": "it looks turned by a quarter; turn it upright",
+    "upside_down": "it looks upside down; turn it upright",
+    "part": "it looks like a part of a chest film; send the whole film",
+    "mirrored": "left and right look exchanged (or the heart is on the right); a reader must look",
+    "not_a_chest_film": "it does not look like a frontal chest film; this model reads nothing else",
+}
+
+
+def sane(prepared: NDArray[np.uint8], *, cropped: bool = False) -> str | None:
+    """What is wrong with the look of a prepared film (S, S) uint8: a code of ``REASONS``, or None.
+
+    ``cropped``: the preparation itself cuts the edges off, so a part is what is to be seen.
+    """
+    return judged(looks(prepared), cropped=cropped)
+
+
+def judged(found: Looks, *, cropped: bool = False) -> str | None:
+    """The code for what a square looks like."""
+    if found.spread < _BLANK:
+        return "blank"
+    likely = float(found.like[0] + (found.like[LIKE.index("part")] if cropped else 0.0))
+    if likely < _LEAST_LIKE:
+        likest = LIKE[1 + int(np.argmax(found.like[1:]))]
+        return "not_a_chest_film" if likest == "other" else likest
+    if found.strange > _STRANGEST or (found.strange > _STRANGE and likely < _LESS_LIKE):
+        return "not_a_chest_film"
+    if found.mirrored > _MIRRORED:
+        return "mirrored"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """The three questions for one bundle. ``warnings`` say which of them it cannot ask."""
+
+    intended: IntendedUse = field(default_factory=IntendedUse)
+    reference: Reference | None = None
+    threshold: float | None = None  # of the distance
+    cropped: bool = False  # the preparation cuts more off than a film may lack
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, bundle: Bundle, false_refusals: float = FALSE_REFUSALS) -> Gate:
+        """The gate of a bundle; ``false_refusals`` is the share of true films that may be refused.
+
+        Bundles of before embeddings were carried have no distance, and ``warnings`` say so. Raises
+        :class:`~carina.errors.BundleError` for sections that cannot be read.
+        """
+        known, cropped = reference(bundle), bundle.preparation.crop > _MOST_CROP
+        if known is None:
+            missing = (
+                f"The bundle {bundle.manifest.name} carries no embeddings of its training films: it cannot "
+                "refuse films by their distance from them. Export it again with this Carina."
+            )
+            return cls(intended_use(bundle), cropped=cropped, warnings=(missing,))
+        threshold = known.threshold(max(0.0, false_refusals - SPENT_ON_LOOKS))
+        few = (
+            f"{len(known.held_out)} held-out films are too few to set a distance that refuses only "
+            f"{false_refusals - SPENT_ON_LOOKS:.1%} of true films: no film is refused by its distance."
+        )
+        warnings = (few,) if math.isinf(threshold) else ()
+        return cls(intended_use(bundle), known, threshold, cropped, warnings)
+
+    def refusal(self, prediction: Prediction) -> Refusal | None:
+        """Why this prediction must not count, or None."""
+        found = self.why(prediction.prepared, prediction.embedding, prediction.facts)
+        return None if found is None else Refusal(prediction.path, found[0], f"{found[0]}: {found[1]}")
+
+    def why(
+        self, prepared: NDArray[np.uint8], embedding: NDArray[np.float32], facts: FilmFacts | None = None
+    ) -> tuple[str, str] | None:
+        """Code and reason for one film: (S, S) uint8, (D,), and the facts of its file where known."""
+        said = self.intended.why_not(facts) if facts is not None else None
+        if said is not None:
+            return said
+        strip = facts is not None and not _ASPECTS[0] <= facts.width / facts.height <= _ASPECTS[1]
+        code = "part" if strip else sane(prepared, cropped=self.cropped)
+        if code is not None:
+            return code, REASONS[code]
+        if self.reference is None or self.threshold is None:
+            return None
+        distance = self.reference.distance(embedding)
+        if not distance <= self.threshold:  # NaN is far
+            text = (
+                f"it lies further from the films the model was taught with ({distance:.3f}) than all but few "
+                f"true films ({self.threshold:.3f}); a reader must look"
+            )
+            return "unlike_training", text
+        return None
+
+
+def checked(answers: Iterable[Prediction | Refusal], gate: Gate) -> Iterator[Prediction | Refusal]:
+    """The answers in their order; a prediction that must not count becomes its refusal."""
+    for answer in answers:
+        if isinstance(answer, Prediction):
+            yield gate.refusal(answer) or answer
+        else:
+            yield answer

@@ -1,0 +1,132 @@
+"""Does this look like one whole, upright frontal chest film? A small check that no bundle is part of.
+
+Knows prepared squares and 1,000 gray values, no network and no header. The square is freed of black
+borders, reduced to 32 × 32 and equalised, so that size, aspect, window and gamma do not count; its
+coordinates on principal axes go through one small layer (multinomial, one hidden layer), which says
+what it is most like: a frontal chest film, an inverted, turned or upside-down one, a part of one, or
+something else. Beside it stands the distance from all chest films it was taught with (probabilistic
+principal components: Tipping & Bishop 1999, J. R. Stat. Soc. B 61:611), for what nobody thought of.
+A third, smaller set of numbers reads the difference between left and right: the heart's side.
+The numbers lie in ``frontal.npz``; ``benchmarks/frontal.py`` makes and measures them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+SIDE = 32
+LIKE = ("frontal", "inverted", "turned", "upside_down", "part", "other")
+Floats = NDArray[np.float32]
+
+_BORDER = 0.06  # of the brightest gray: darker rows and columns at the edges are no film
+_MOST_BORDER = 0.15  # of a side is taken away at each edge; a half that was lost stays lost
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """What a square looks like. ``like`` are shares in the order of ``LIKE``, summing to 1.
+
+    ``strange`` is the squared distance from chest films, ``mirrored`` the chance that left is right,
+    ``spread`` the standard deviation of the gray values without borders, 0–255.
+    """
+
+    like: Floats  # (6,)
+    strange: float
+    mirrored: float
+    spread: float
+
+
+def looks(prepared: NDArray[np.uint8]) -> Looks:
+    """What a prepared film (S, S) uint8 looks like."""
+    film = without_borders(prepared)
+    x = equalised(film)
+    numbers = _numbers()
+    return Looks(
+        like=_like(x, numbers),
+        strange=_strange(x, numbers),
+        mirrored=_mirrored(x, numbers),
+        spread=float(film.std()),
+    )
+
+
+def without_borders(prepared: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The film without black bars at its edges, as far as they are bars and no lost half."""
+    dark = _BORDER * float(np.quantile(prepared, 0.99))
+    rows = _kept(np.quantile(prepared, 0.95, axis=1) > dark)
+    columns = _kept(np.quantile(prepared, 0.95, axis=0) > dark)
+    return prepared[rows, columns]
+
+
+def equalised(film: NDArray[np.uint8]) -> Floats:
+    """(H, W) uint8 → (1024,): 32 × 32 ranks of the gray values, from -1 (darkest) to 1."""
+    picture = Image.fromarray(np.ascontiguousarray(film)).convert("F")
+    wide = picture.resize((SIDE, SIDE), Image.Resampling.HAMMING)
+    small = np.asarray(wide, np.float32)
+    for axis in (0, 1):  # a little smoother: grain is no shape
+        beside = _shifted(small, 1, axis) + _shifted(small, -1, axis)
+        small = (0.5 * small + 0.25 * beside).astype(np.float32)
+    flat = small.ravel()
+    order = np.sort(flat)
+    rank = (np.searchsorted(order, flat, "left") + np.searchsorted(order, flat, "right")) / 2
+    return (2 * rank / len(flat) - 1).astype(np.float32)
+
+
+def _shifted(values: Floats, by: int, axis: int) -> Floats:
+    """The neighbours' values; at the edge the value itself."""
+    places = np.clip(np.arange(SIDE) + by, 0, SIDE - 1)
+    neighbours: Floats = np.take(values, places, axis=axis)
+    return neighbours
+
+
+def _kept(bright: NDArray[np.bool_]) -> slice:
+    count, most = len(bright), int(_MOST_BORDER * len(bright))
+    found = np.flatnonzero(bright)
+    if not len(found):
+        return slice(0, count)
+    return slice(min(int(found[0]), most), max(int(found[-1]) + 1, count - most))
+
+
+def _like(x: Floats, numbers: Mapping[str, Floats]) -> Floats:
+    inner = (x - numbers["mean"]) @ numbers["axes"].T  # (K,)
+    left = np.linalg.norm(x - numbers["mean"] - inner @ numbers["axes"])
+    features = np.append(inner, left).astype(np.float32) / numbers["scale"]
+    hidden = np.maximum(features @ numbers["w1"] + numbers["b1"], 0)
+    logits = hidden @ numbers["w2"] + numbers["b2"]
+    powers = np.exp(logits - logits.max())
+    shares: Floats = (powers / powers.sum()).astype(np.float32)
+    return shares
+
+
+def _strange(x: Floats, numbers: Mapping[str, Floats]) -> float:
+    """-2 log density, but for a constant: Σ z²/λ + rest²/σ²."""
+    centred = x - numbers["chest_mean"]
+    z = centred @ numbers["chest_axes"].T
+    rest = float(centred @ centred - z @ z)
+    return float((z * z / numbers["chest_variance"]).sum() + rest / float(numbers["chest_noise"][0]))
+
+
+def _mirrored(x: Floats, numbers: Mapping[str, Floats]) -> float:
+    """A logistic curve of left minus right, without a constant: a mirrored film gets one minus the chance."""
+    difference = difference_of_sides(x)
+    return float(1 / (1 + np.exp(-(difference @ numbers["sides"]))))
+
+
+def difference_of_sides(x: Floats) -> Floats:
+    """(1024,) → (512,): each place of the left half minus its mirror image."""
+    square = x.reshape(SIDE, SIDE)
+    return ((square - square[:, ::-1])[:, : SIDE // 2].ravel() / 2).astype(np.float32)
+
+
+@cache
+def _numbers() -> Mapping[str, Floats]:
+    with files("carina.scoring").joinpath("frontal.npz").open("rb") as file:
+        stored: Any = np.load(file, allow_pickle=False)
+        return {name: stored[name].astype(np.float32) for name in stored.files}

@@ -1,0 +1,109 @@
+"""What decisions are made by: the department's rules from a TOML file, the threshold from a bundle.
+
+Reads files and bundles; decides nothing (:mod:`carina.scoring.triage`). A threshold is taken for one
+site only, and "likely clear" only where that site has shown enough for it.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from types import MappingProxyType
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from carina.errors import ClaimError, RulesError
+from carina.scoring.bundle import Bundle
+from carina.scoring.manifest import first_fault
+from carina.scoring.operating import DEFAULT_SITE, OperatingPoint, operating_point, sites
+from carina.scoring.triage import Policy, Rules, Urgency
+
+LEAST_TO_CLEAR = 0.95  # the sensitivity that must be *shown* before anything is called likely clear
+
+
+class _RulesFile(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    otherwise: Urgency = Urgency.SOON
+    counts_from: float = Field(default=0.1, ge=0, le=1, allow_inf_nan=False)
+    urgency: dict[str, Urgency] = {}
+
+
+def read_rules(path: str | os.PathLike[str] | None = None) -> Rules:
+    """The rules of a TOML file, or Carina's own. Raises :class:`~carina.errors.RulesError`."""
+    source = Path(path) if path is not None else files("carina.scoring").joinpath("rules.toml")
+    try:
+        found = _RulesFile.model_validate(tomllib.loads(source.read_text("utf-8")))
+    except OSError as error:
+        raise RulesError(f"{path}: cannot be read ({error.strerror}); name a TOML file of rules") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RulesError(f"{path}: not valid TOML ({error}); correct the file") from error
+    except ValidationError as error:
+        raise RulesError(
+            f'{path}: {first_fault(error)}; an urgency is "now" or "soon", docs/decisions.md has an example'
+        ) from error
+    return Rules(MappingProxyType(dict(found.urgency)), found.otherwise, found.counts_from)
+
+
+def policy(
+    bundle: Bundle,
+    *,
+    site: str | None = None,
+    target: float | None = None,
+    rules: Rules | None = None,
+    clear: float | None = None,
+    withdrawn: str | None = None,
+) -> Policy:
+    """How the films of ``site`` are decided with this bundle.
+
+    ``site`` None means the site called "default", where the bundle has it; a bundle without any operating
+    point gives a policy without a threshold. ``target`` chooses among the site's points (default: its
+    highest). ``clear`` is the target of the point below which films are suggested as likely clear, and
+    ``withdrawn`` a reason not to, at present. Raises :class:`~carina.errors.ClaimError` where the site
+    or a target was not shown or cannot carry the suggestion.
+    """
+    rules = rules or read_rules()
+    known = sites(bundle)
+    if site is None and not known:
+        if clear is not None or target is not None:
+            operating_point(bundle, DEFAULT_SITE)  # says that there is none, and how to get one
+        return Policy(rules)
+    if site is None and DEFAULT_SITE not in known:
+        raise ClaimError(
+            f"{bundle.root}: it has operating points for {', '.join(map(repr, known))}; say whose films "
+            "these are with --site, a threshold does not travel"
+        )
+    name = DEFAULT_SITE if site is None else site
+    point = operating_point(bundle, name, target)
+    clear_below = None
+    if clear is not None:
+        clear_below = min(point.threshold, _clearing(bundle, name, clear).threshold)
+    return Policy(rules, point.threshold, _shown(point, name), clear_below, withdrawn)
+
+
+def _clearing(bundle: Bundle, site: str, target: float) -> OperatingPoint:
+    """The point below which films may be called likely clear, or why none may."""
+    point = operating_point(bundle, site, target)
+    if point.sensitivity.limit < LEAST_TO_CLEAR:
+        raise ClaimError(
+            f'{bundle.root}: "likely clear" needs a sensitivity of at least {LEAST_TO_CLEAR:.0%} shown for '
+            f"{site!r}; {point.sensitivity.limit:.1%} is; calibrate for a higher target"
+        )
+    unknown = [name for name in bundle.classes if name not in bundle.healthy and not _behind(point, name)]
+    if unknown:
+        raise ClaimError(
+            f'{bundle.root}: "likely clear" needs people with {unknown[0]} among the films of {site!r}; '
+            "there was nobody, so nothing is known of how often it is missed: calibrate on films that have it"
+        )
+    return point
+
+
+def _behind(point: OperatingPoint, class_name: str) -> int:
+    return point.classes[class_name].people if class_name in point.classes else 0
+
+
+def _shown(point: OperatingPoint, site: str) -> str:
+    limit = int(1000 * point.sensitivity.limit) / 10  # rounded down: what is promised must hold
+    return f"{site}: at least {limit:.1f} % of disease found, shown on {point.sensitivity.people:,} people"
