@@ -34,6 +34,7 @@ lint: $(STAMP)   ## format, lint, types, import contracts
 
 bench: $(STAMP)  ## measure on real films: CARINA_REAL_DATA=FOLDER, offline also CARINA_BACKBONE=local-dir:PATH
 	$(BIN)/python benchmarks/real.py
+	$(BIN)/python benchmarks/scoring.py --films 200 --rounds 5 --write
 
 system-deps:     ## programs that integration tests use (Debian; needs root)
 	./.ci/system-deps

@@ -10,8 +10,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from carina.images.prepare import Preparation
-from carina.scoring.bundle import Manifest, write_bundle
-from carina.scoring.manifest import training_images
+from carina.scoring.bundle import write_bundle
+from carina.scoring.manifest import Manifest, training_images
 
 CLASSES = ("Bacterial Pneumonia", "COVID-19", "Normal")
 FEATURES, CELLS = 5, 8  # the embedding's length; the map is CELLS × CELLS

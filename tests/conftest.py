@@ -13,6 +13,12 @@ sys.path.insert(0, str(Path(__file__).parent))  # so that `import films` and `im
 import hostile
 
 
+@pytest.fixture(scope="session", autouse=True)
+def kept_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Nothing that Carina keeps for its next start comes from, or goes to, the folder of a person."""
+    os.environ["CARINA_CACHE"] = str(tmp_path_factory.mktemp("kept"))
+
+
 @pytest.fixture(scope="session")
 def hostile_folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
     """A folder of broken, hostile and foreign files; each name with ``scored`` or a refusal's code."""

@@ -26,6 +26,7 @@
     ├── ClaimError            a claim the data cannot carry, or one that makes no sense
     ├── RulesError            a department's priority rules cannot be used
     ├── OutputError           a result cannot be written
+    ├── DecoderError          no process can be started that decodes films
     └── MissingExtra          an optional part of Carina is not installed
 
 A message names the thing, what is wrong with it, and the cure, in one line:
@@ -175,6 +176,10 @@ class RulesError(CarinaError):
 
 class OutputError(CarinaError):
     """A result cannot be written."""
+
+
+class DecoderError(CarinaError):
+    """No process can be started that decodes films."""
 
 
 class MissingExtra(CarinaError):

@@ -1,6 +1,6 @@
 """The frozen facts that rooms hand to each other.
 
-No behaviour beyond what follows from the fields, no input or output, nothing heavier than numpy.
+No behaviour beyond what follows from the fields, no input or output, nothing that takes time to load.
 ``None`` always means "the file or the source does not say", never "no".
 """
 
@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # the records themselves are loaded before numpy, while a film is read elsewhere
+    import numpy as np
+    from numpy.typing import NDArray
 
-Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+Pixels: TypeAlias = "NDArray[np.uint8] | NDArray[np.uint16]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ class Prediction:
     @property
     def top_class(self) -> str:
         """The most probable class."""
-        return self.classes[int(np.argmax(self.probabilities))]
+        return self.classes[int(self.probabilities.argmax())]
 
     @property
     def p_disease(self) -> float:

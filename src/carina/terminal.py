@@ -16,17 +16,31 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from carina import records
+from carina.lines import printable as printable
 
 _WIDEST = 1000  # columns
+
+
+class _Rate(ProgressColumn):
+    """How many a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(
+            "" if task.speed is None else f"{task.speed:.1f}/s" if task.speed < 10 else f"{task.speed:.0f}/s"
+        )
+
 
 Tell = Callable[[records.Progress], None]
 
@@ -73,6 +87,7 @@ def bars(*, drawn: bool = True) -> Iterator[Tell]:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        _Rate(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
@@ -89,7 +104,9 @@ def bars(*, drawn: bool = True) -> Iterator[Tell]:
                 console.print(str(event.detail["text"]), markup=False)
             else:
                 if event.stage not in tasks:
-                    tasks[event.stage] = display.add_task(event.stage, total=event.total)
+                    tasks[event.stage] = display.add_task(
+                        event.stage, total=event.total, completed=event.done
+                    )
                 display.update(tasks[event.stage], completed=event.done, total=event.total)
                 if event.total is not None and event.done >= event.total:
                     display.remove_task(tasks.pop(event.stage))
@@ -149,10 +166,3 @@ def _cell(value: object) -> str:
     from rich.markup import escape
 
     return escape(printable(str(value)))
-
-
-def printable(text: str) -> str:
-    """``text`` with control characters escaped: a file's name cannot move the cursor."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -234,3 +235,25 @@ def test_every_real_film_is_read(real_data: Path) -> None:
     for path in paths:
         film = read(path)
         assert film.pixels.max() > film.pixels.min(), path
+
+
+def test_a_film_that_changes_while_it_is_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "film.bin"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(5000))
+    fstat, asked = os.fstat, []
+
+    def appended_to(handle: int) -> os.stat_result:
+        facts = fstat(handle)
+        if os.path.samestat(facts, path.stat()) and not asked:
+            asked.append(handle)
+            with path.open("ab") as file:
+                file.write(b"more")
+        return facts
+
+    monkeypatch.setattr(os, "fstat", appended_to)
+    with pytest.raises(
+        UnreadableImage, match="changed while it was read; score it again when it is complete"
+    ):
+        read(path)

@@ -230,7 +230,7 @@ KILLED_EVERYWHERE = """
 import os, signal, sys
 from pathlib import Path
 from carina.errors import BundleError
-from carina.scoring.bundle import Bundle, Manifest, write_bundle
+from carina.scoring.bundle import Bundle, write_bundle
 
 out, old, new = (Path(argument) for argument in sys.argv[1:])
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from carina import __version__
-from carina.cli import claims, decisions, learning, review, sets, study, trust
+from carina.cli import bundles, claims, decisions, learning, pipelines, review, sets, study, trust
 from carina.errors import CarinaError, MissingExtra
 
 NOTICE = "Research use. Not a medical device. Every film must be read by a qualified person."
@@ -35,6 +35,8 @@ app.add_typer(decisions.app)
 app.add_typer(sets.app)
 app.add_typer(review.app)
 app.add_typer(study.app)
+app.add_typer(bundles.app)
+app.add_typer(pipelines.app)
 
 
 def main() -> None:
@@ -241,6 +243,9 @@ def score(
     heatmaps: Annotated[Path | None, typer.Option(help="Folder for one overlay PNG a film.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None,
     top: Annotated[int, typer.Option(min=0, help="Films to list here, most suspicious first.")] = 50,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a table that was stopped; nothing is scored twice.")
+    ] = False,
     check: Annotated[
         bool,
         typer.Option("--check/--no-check", help="Refuse what is no film that this model was made for."),
@@ -251,8 +256,12 @@ def score(
     site: Annotated[str, typer.Option(help="Whose prediction sets.")] = "default",
 ) -> None:
     """Score new films. What cannot be read is listed as refused, never as normal."""
+    from carina import lines
     from carina.scoring.run import score_films
-    from carina.terminal import bars, notes, output, printable, show, table
+
+    if resume and out is None:
+        raise typer.BadParameter("there is nothing to resume without --out", param_hint="--resume")
+    from carina.terminal import bars, notes, output
 
     bundle: Any = model
     floors = None
@@ -262,37 +271,29 @@ def score(
 
         bundle = Bundle.open(model)
         floors = prediction_sets(bundle, site)
-    with bars() as tell:
-        summary = score_films(
-            paths,
-            bundle,
-            out=out,
-            heatmaps=heatmaps,
-            threads=threads,
-            top=top,
-            check=check,
-            sets=floors,
-            progress=tell,
-        )
-    for refusal in summary.refusals:
-        notes().print(f"refused  {printable(refusal.path)}: {printable(refusal.reason)}", markup=False)
-    if summary.refused > len(summary.refusals):
-        notes().print(f"refused  … and {summary.refused - len(summary.refusals)} more", markup=False)
-    if summary.top:
-        rows = [(f"{p.p_disease:.3f}", p.top_class, p.path) for p in summary.top]
-        show(output(), table(("p_disease", "class", "film"), rows))
-        if summary.scored > len(summary.top):
-            output().print(
-                f"… and {summary.scored - len(summary.top)} more; see {out or '--top'}", markup=False
+    try:
+        with bars() as tell:
+            summary = score_films(
+                paths,
+                bundle,
+                out=out,
+                heatmaps=heatmaps,
+                threads=threads,
+                top=top,
+                resume=resume,
+                check=check,
+                sets=floors,
+                progress=tell,
             )
-    skipped = f"; {summary.skipped} files are no films and were not tried" if summary.skipped else ""
-    if not summary.scored + summary.refused:
-        notes().print(f"warning: no film was found in {', '.join(map(printable, paths))}", markup=False)
-    notes().print(
-        f"{summary.scored} scored, {summary.refused} refused (they need a reader){skipped}", markup=False
-    )
-    if out is not None:
-        notes().print(f"scores      {out}", markup=False)
+    except KeyboardInterrupt as stop:  # typer would end without a word
+        print("; ".join(["carina: stopped", *getattr(stop, "__notes__", ())]), file=sys.stderr)
+        raise typer.Exit(130) from None
+    for line in lines.refusals(summary):
+        notes().print(line, markup=False)
+    for line in lines.results(summary, out or "--top"):
+        output().print(line, markup=False)
+    for line in lines.totals(summary, paths, out):
+        notes().print(line, markup=False)
 
 
 @app.command()

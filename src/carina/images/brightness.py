@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from carina.records import Pixels
 
+_STEPS = 256  # stored values between black and white; with fewer, rounding them would show
 _ROBUST = (0.005, 0.995)  # shares of the film's pixels; leaves out dead pixels and burnt-in letters
 
 
@@ -81,7 +82,7 @@ class GrayScale:
     inverse: bool = False
     padding: tuple[int, int] | None = None  # the stored values, both included, that are no film
 
-    def apply(self, stored: NDArray[np.int32]) -> Pixels:
+    def apply(self, stored: NDArray[Any]) -> Pixels:
         """Stored values (H, W) → brightness (H, W) over the full range of uint8 (up to 8 bits) or uint16."""
         index = np.clip(stored, self.low, self.high) - self.low
         counts = np.bincount(index.ravel(), minlength=self.high - self.low + 1)
@@ -98,6 +99,39 @@ class GrayScale:
         table = np.floor(shown * top + 0.5).astype(dtype)
         return cast("Pixels", table[index])
 
+    def apply_reduced(self, stored: NDArray[Any], reduce: int) -> NDArray[np.uint16] | None:
+        """Stored values (H, W) → mean brightness of each ``reduce`` × ``reduce`` block, over all of uint16.
+
+        Shape (ceil(H / reduce), ceil(W / reduce)). Between its ends a linear window is a straight line, so
+        values that are clipped to the ends first may be averaged before it or after it: the result is the
+        same but for rounding. ``None`` where the brightness is no such window, or where it hides the film.
+        """
+        ends = self._ends()
+        if ends is None:
+            return None
+        least, most = max(self.low, math.floor(min(ends))), min(self.high, math.ceil(max(ends)))
+        darkest, brightest = int(stored.min()), int(stored.max())
+        if least >= most or brightest <= least or darkest >= most:
+            return None
+        means = _block_means(np.clip(stored, least, most), reduce)
+        shown: NDArray[np.float32] = np.clip(
+            (means - np.float32(ends[0])) * np.float32(1 / (ends[1] - ends[0])), 0, 1
+        )
+        if self.inverse:
+            shown = 1 - shown
+        reduced: NDArray[np.uint16] = np.floor(shown * 65535 + 0.5).astype(np.uint16)
+        return reduced
+
+    def _ends(self) -> tuple[float, float] | None:
+        """The stored values that a linear window shows as 0 and as 1, before the polarity."""
+        window = self.voi
+        if not isinstance(window, Window) or window.function == "SIGMOID" or self.modality or self.padding:
+            return None
+        exact = window.function == "LINEAR_EXACT"
+        center, width = (window.center, window.width) if exact else (window.center - 0.5, window.width - 1)
+        first, last = ((center + side * width / 2 - self.intercept) / self.slope for side in (-1, 1))
+        return (first, last) if abs(last - first) >= _STEPS and math.isfinite(first + last) else None
+
     def _shown(self, values: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
         """Brightness in [0, 1] of every stored value, before the polarity."""
         modality = self.modality(values) if self.modality else values * self.slope + self.intercept
@@ -111,6 +145,21 @@ class GrayScale:
         else:
             low, high = _robust_range(modality, counts)
         return np.clip((modality - low) / (high - low), 0, 1) if high > low else np.zeros_like(modality)
+
+
+def _block_means(values: NDArray[Any], reduce: int) -> NDArray[np.float32]:
+    """The mean of each block; what is missing of those at the right and lower edges repeats the edge."""
+    missing = [(0, -side % reduce) for side in values.shape]
+    if any(after for _, after in missing):
+        values = np.pad(values, missing, mode="edge")
+    narrow = values.dtype.kind == "u" and int(values.max()) * reduce < 1 << 16
+    total: NDArray[Any] = values[0::reduce].astype(np.uint16 if narrow else np.int64)
+    for row in range(1, reduce):
+        total += values[row::reduce]
+    sums: NDArray[Any] = total[:, 0::reduce].astype(np.int64)
+    for column in range(1, reduce):
+        sums += total[:, column::reduce]
+    return sums.astype(np.float32) / np.float32(reduce * reduce)
 
 
 def _spread(values: NDArray[np.float64], counts: NDArray[np.int64]) -> float:

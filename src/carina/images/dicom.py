@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zlib
+from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
@@ -37,9 +38,41 @@ from carina.images.pixeldata import (
 from carina.images.resize import resize
 from carina.records import Film, FilmFacts, Pixels
 
+_GRAY = ("MONOCHROME1", "MONOCHROME2")
+
 
 def read_dicom(data: bytes, name: str, max_pixels: int) -> Film:
     """Read a DICOM file of one frame; raises ``ImageError`` or what pydicom and its plug-ins raise."""
+    ds, layout, samples, photometric = _stored(data, name, max_pixels)
+    pixels = _gray(ds, samples, layout, photometric, name)
+    pixels = _square(ds, pixels, max_pixels)
+    return Film(pixels, _facts(ds, data, layout, pixels.shape, name))
+
+
+def read_reduced(
+    data: bytes, name: str, max_pixels: int, reduction: Callable[[int, int], int]
+) -> tuple[Pixels, tuple[float, float], FilmFacts]:
+    """Gray pixels for whoever needs few of them, the extent of film in them (width, height), and the facts.
+
+    ``reduction`` (width, height) says by how much both sides may be divided. Where the brightness is a
+    linear window each pixel is the mean of a block; the last blocks may be film in part. Otherwise the
+    pixels are those of :func:`read_dicom`, whose errors are raised.
+    """
+    ds, layout, samples, photometric = _stored(data, name, max_pixels)
+    height, width = samples.shape[:2]
+    reduce = reduction(width, height)
+    if reduce > 1 and samples.ndim == 2 and photometric in _GRAY and not _is_stretched(ds):
+        small = _gray_scale(ds, layout).apply_reduced(samples, reduce)
+        if small is not None:
+            extent = width / reduce, height / reduce
+            return small, extent, _facts(ds, data, layout, samples.shape, name)
+    pixels = _square(ds, _gray(ds, samples, layout, photometric, name), max_pixels)
+    whole = float(pixels.shape[1]), float(pixels.shape[0])
+    return pixels, whole, _facts(ds, data, layout, pixels.shape, name)
+
+
+def _stored(data: bytes, name: str, max_pixels: int) -> tuple[Any, Layout, NDArray[Any], str]:
+    """The header, the layout, the stored values (H, W) or (H, W, 3), and what they mean."""
     ds, syntax, rest, order = _parse(data, name, max_pixels)
     if "DirectoryRecordSequence" in ds:
         raise NoPixels(name, "it is a DICOMDIR, a list of files", "give the files that it lists")
@@ -51,13 +84,8 @@ def read_dicom(data: bytes, name: str, max_pixels: int) -> Film:
     check_frames(name, facts.whole(ds, "NumberOfFrames") or 1)
     raw, vr = element_value(rest, order, syntax not in NATIVE, name)
     if syntax in NATIVE:
-        samples = native_values(raw, layout, order, vr, name)
-        photometric = layout.photometric
-    else:
-        samples, photometric = _compressed(fragments(raw, name), layout, name, max_pixels)
-    pixels = _gray(ds, samples, layout, photometric, name)
-    pixels = _square(ds, pixels, max_pixels)
-    return Film(pixels, _facts(ds, data, layout, pixels, name))
+        return ds, layout, native_values(raw, layout, order, vr, name), layout.photometric
+    return ds, layout, *_compressed(fragments(raw, name), layout, name, max_pixels)
 
 
 def _parse(data: bytes, name: str, max_pixels: int) -> tuple[Any, str, bytes, str]:
@@ -131,7 +159,7 @@ def _compressed(
     return np.clip(values.astype(np.int32), layout.low, layout.high), photometric
 
 
-def _gray(ds: Any, samples: NDArray[np.int32], layout: Layout, photometric: str, name: str) -> Pixels:
+def _gray(ds: Any, samples: NDArray[Any], layout: Layout, photometric: str, name: str) -> Pixels:
     """Stored values → brightness, whatever the photometric interpretation."""
     if photometric == "PALETTE COLOR":
         return _palette(ds, samples, layout)
@@ -141,14 +169,14 @@ def _gray(ds: Any, samples: NDArray[np.int32], layout: Layout, photometric: str,
         scaled = samples.clip(0, top).astype(np.float64) * (np.iinfo(dtype).max / top)
         colour = np.floor(scaled + 0.5).astype(dtype)
         return cast("Pixels", colour[..., 0].copy()) if photometric.startswith("YBR") else luminance(colour)
-    if photometric not in ("MONOCHROME1", "MONOCHROME2"):
+    if photometric not in _GRAY:
         raise UnsupportedImage(
             name, f"PhotometricInterpretation {photometric!r} with one sample", EXPORT_AGAIN
         )
     return _gray_scale(ds, layout).apply(samples)
 
 
-def _palette(ds: Any, samples: NDArray[np.int32], layout: Layout) -> Pixels:
+def _palette(ds: Any, samples: NDArray[Any], layout: Layout) -> Pixels:
     """PALETTE COLOR (PS3.3 C.7.6.3.1.5): pydicom expands the palette; clipping first keeps it in bounds."""
     from pydicom.pixels.processing import apply_color_lut
 
@@ -221,13 +249,19 @@ def _lut(ds: Any, keyword: str, layout: Layout) -> Lut | None:
 def _square(ds: Any, pixels: Pixels, max_pixels: int) -> Pixels:
     """Square pixels: the coarser direction is stretched, or the finer one reduced where that is too large."""
     ratio = _aspect(ds)
-    if ratio is None or abs(ratio - 1) < 0.01 or not 1 / MAX_STRETCH <= ratio <= MAX_STRETCH:
+    if ratio is None or not _is_stretched(ds):
         return pixels
     height, width = pixels.shape
     tall, wide = max(1.0, ratio), max(1.0, 1 / ratio)
     if height * tall * width * wide > max_pixels:
         tall, wide = min(1.0, ratio), min(1.0, 1 / ratio)
     return resize(pixels, max(1, round(width * wide)), max(1, round(height * tall)))
+
+
+def _is_stretched(ds: Any) -> bool:
+    """Whether the pixels are no squares, and not so far from it that the header is not believed."""
+    ratio = _aspect(ds)
+    return ratio is not None and abs(ratio - 1) >= 0.01 and 1 / MAX_STRETCH <= ratio <= MAX_STRETCH
 
 
 def _aspect(ds: Any) -> float | None:
@@ -239,13 +273,13 @@ def _aspect(ds: Any) -> float | None:
     return None
 
 
-def _facts(ds: Any, data: bytes, layout: Layout, pixels: Pixels, name: str) -> FilmFacts:
+def _facts(ds: Any, data: bytes, layout: Layout, shape: tuple[int, ...], name: str) -> FilmFacts:
     return FilmFacts(
         name=name,
         format="dicom",
         sha256=hashlib.sha256(data).hexdigest(),
-        width=pixels.shape[1],
-        height=pixels.shape[0],
+        width=shape[1],
+        height=shape[0],
         bits=layout.stored,
         photometric=layout.photometric,
         modality=facts.text(ds, "Modality"),

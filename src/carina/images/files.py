@@ -12,7 +12,6 @@ import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from carina.errors import ImageError, ImageTooLarge, TruncatedImage, UnreadableImage
 from carina.images.limits import AGAIN, check_file_size
@@ -75,15 +74,20 @@ def file_bytes(source: Source, name: str, max_pixels: int) -> bytes:
     if isinstance(source, bytes):
         check_file_size(name, len(source), max_pixels)
         return source
-    path = Path(source)
     try:
-        facts = path.stat()
-        if stat.S_ISDIR(facts.st_mode):
-            raise UnreadableImage(name, "it is a folder, not a file", "give the files in it")
-        if not stat.S_ISREG(facts.st_mode):
-            raise UnreadableImage(name, "it is a device or a pipe, not a file", "give a file")
-        check_file_size(name, facts.st_size, max_pixels)
-        return path.read_bytes()
+        handle = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe does not make us wait
+        with os.fdopen(handle, "rb", buffering=0) as file:
+            facts = os.fstat(handle)
+            if not stat.S_ISREG(facts.st_mode):
+                raise UnreadableImage(name, "it is a device or a pipe, not a file", "give a file")
+            check_file_size(name, facts.st_size, max_pixels)
+            content = file.readall()
+            after = os.fstat(handle)
+        if (facts.st_size, facts.st_mtime_ns) != (len(content), after.st_mtime_ns):
+            raise UnreadableImage(name, "it changed while it was read", "score it again when it is complete")
+        return content
+    except IsADirectoryError:
+        raise UnreadableImage(name, "it is a folder, not a file", "give the files in it") from None
     except FileNotFoundError:
         raise UnreadableImage(name, "there is no such file", "check the path") from None
     except PermissionError:

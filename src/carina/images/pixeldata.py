@@ -113,8 +113,11 @@ def element_value(rest: bytes, order: str, compressed: bool, name: str) -> tuple
     return value[:length], vr
 
 
-def native_values(raw: bytes, layout: Layout, order: str, vr: bytes, name: str) -> NDArray[np.int32]:
-    """Uncompressed pixel data → (H, W) or (H, W, 3) stored values (PS3.5 section 8.1.1)."""
+def native_values(raw: bytes, layout: Layout, order: str, vr: bytes, name: str) -> NDArray[Any]:
+    """Uncompressed pixel data → (H, W) or (H, W, 3) stored values (PS3.5 section 8.1.1).
+
+    ``int32``; where nothing is to be done to unsigned gray values they come as they lie in ``raw``.
+    """
     shape = (layout.rows, layout.columns, layout.samples)
     count = int(np.prod(shape))
     if layout.photometric == "YBR_FULL_422" and layout.samples == 3:
@@ -129,8 +132,11 @@ def native_values(raw: bytes, layout: Layout, order: str, vr: bytes, name: str) 
         padded = raw[: expected + expected % 2].ljust(expected + expected % 2, b"\x00")
         raw = np.frombuffer(padded, np.uint16).byteswap().tobytes()
     dtype = np.dtype(np.uint8) if layout.allocated == 8 else np.dtype(order + "u2")
-    values = np.frombuffer(raw, dtype, count).astype(np.int32)
-    values = stored_bits(values, layout, layout.high_bit)
+    plain = np.frombuffer(raw, dtype, count)
+    untouched = not layout.signed and layout.samples == 1 and layout.high_bit == layout.stored - 1
+    if untouched and dtype.isnative and int(plain.max(initial=0)) <= layout.high:
+        return plain.reshape(shape[:2])
+    values = stored_bits(plain.astype(np.int32), layout, layout.high_bit)
     if layout.planar and layout.samples > 1:
         return values.reshape(layout.samples, layout.rows, layout.columns).transpose(1, 2, 0)
     return values.reshape(shape) if layout.samples > 1 else values.reshape(shape[:2])

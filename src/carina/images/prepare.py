@@ -8,14 +8,9 @@ The order: black margins off → a share of each side off → resize → letters
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,78 +22,13 @@ from carina.images.gray import upright
 from carina.images.lettering import without_letters
 from carina.images.limits import MAX_PIXELS
 from carina.images.margins import within_margins
+from carina.images.preparation import MOST_CROP, PREPARATION_VERSION, Fit, Preparation, Tone
 from carina.images.read import jpeg_facts, read_bytes
 from carina.images.resize import Box, eight_bits, resize
 from carina.images.tone import equalised, locally_equalised
 from carina.records import FilmFacts, Pixels
 
-PREPARATION_VERSION = 1  # raise it whenever the same Preparation yields other pixels
-Fit = Literal["stretch", "letterbox", "center_crop"]
-Tone = Literal["plain", "equalised", "clahe"]
-MOST_CROP = 0.25  # of each side
-
-
-@dataclass(frozen=True, slots=True)
-class Preparation:
-    """How a film becomes a square: ``size`` pixels a side, and what happens to its aspect ratio.
-
-    ``letterbox`` keeps the whole film and adds black, ``center_crop`` keeps the central square,
-    ``stretch`` distorts. The rest is off unless asked for, and takes away what tells where a film comes
-    from: ``trim`` cuts off black margins, ``crop`` then this share of the width and height at each of the
-    four sides, ``mask_letters`` paints over lettering in the margins, ``tone`` gives every film one curve
-    (``equalised``, or tile by tile: ``clahe``).
-    """
-
-    size: int = 224
-    fit: Fit = "letterbox"
-    trim: bool = False
-    crop: float = 0.0
-    mask_letters: bool = False
-    tone: Tone = "plain"
-
-    def __post_init__(self) -> None:
-        if isinstance(self.size, bool) or not isinstance(self.size, int) or not 8 <= self.size <= 4096:
-            raise ValueError(f"Preparation: size is {self.size!r}; give a whole number from 8 to 4096")
-        for key, known in (("fit", get_args(Fit)), ("tone", get_args(Tone))):
-            if getattr(self, key) not in known:
-                raise ValueError(
-                    f"Preparation: {key} is {getattr(self, key)!r}; give one of {', '.join(known)}"
-                )
-        for key in ("trim", "mask_letters"):
-            if not isinstance(getattr(self, key), bool):
-                raise ValueError(f"Preparation: {key} is {getattr(self, key)!r}; give true or false")
-        number = isinstance(self.crop, int | float) and not isinstance(self.crop, bool)
-        if not number or not 0 <= self.crop <= MOST_CROP:
-            raise ValueError(
-                f"Preparation: crop is {self.crop!r}; give a share of each side from 0 to {MOST_CROP}"
-            )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, as they stand in a bundle's manifest; steps that are off are left out."""
-        values = dataclasses.asdict(self)
-        off = {field.name: field.default for field in dataclasses.fields(self)[2:]}
-        return {key: value for key, value in values.items() if key not in off or value != off[key]}
-
-    @property
-    def plain(self) -> Preparation:
-        """The same size and fit with every further step off."""
-        return Preparation(self.size, self.fit)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Preparation:
-        """The inverse of ``to_dict``; raises ``ValueError`` that names an unknown key or a wrong value."""
-        known = [field.name for field in dataclasses.fields(cls)]
-        unknown = sorted(set(values).difference(known))
-        if unknown:
-            raise ValueError(
-                f"Preparation: unknown key {unknown[0]!r}; this version knows {', '.join(known)}"
-            )
-        return cls(**values)
-
-    def fingerprint(self) -> str:
-        """16 hex digits that change with every value and with the arithmetic behind it."""
-        content = json.dumps({"version": PREPARATION_VERSION, **self.to_dict()}, sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
+__all__ = ["MOST_CROP", "PREPARATION_VERSION", "Fit", "Preparation", "Tone", "load", "prepare"]
 
 
 def prepare(pixels: Pixels, preparation: Preparation) -> NDArray[np.uint8]:
@@ -112,16 +42,25 @@ def load(
 ) -> tuple[NDArray[np.uint8], FilmFacts]:
     """A file → its (S, S) uint8 square and its facts; raises the ``ImageError`` that ``read`` raises.
 
-    A JPEG is decoded at 1/2, 1/4 or 1/8 where that leaves at least twice the pixels that are needed:
-    the result differs from that of the full decoding by less than one gray level on average.
+    A JPEG is decoded at 1/2, 1/4 or 1/8 where that leaves at least twice the pixels that are needed on each
+    side, and a DICOM film with a linear window is averaged over blocks of 2, 4 or 8 where that leaves four
+    times as many: the result differs from that of the full film by less than one gray level on average.
     """
     with boundary(source, name) as name:
         data = file_bytes(source, name, MAX_PIXELS)
-        if sniff(data) != "jpeg":
+        format_ = sniff(data)
+        if format_ == "dicom":
+            from carina.images.dicom import read_reduced
+
+            gray, (width, height), facts = read_reduced(
+                data, name, MAX_PIXELS, lambda wide, high: _reduction(wide, high, preparation, least=4)
+            )
+            return _square(gray, (0.0, 0.0, width, height), preparation), facts
+        if format_ != "jpeg":
             film = read_bytes(data, name, MAX_PIXELS)
             return prepare(film.pixels, preparation), film.facts
         header, facts = jpeg_facts(data, name, MAX_PIXELS)
-        reduce = _reduction(header.width, header.height, preparation)
+        reduce = _reduction(header.width, header.height, preparation, least=2)
         pixels = jpeg.decode(data, header, name, reduce=reduce)
         part = _film_part(pixels.shape, (header.width / reduce, header.height / reduce), header.orientation)
         return _square(upright(pixels, header.orientation), part, preparation), facts
@@ -141,14 +80,14 @@ def _film_part(decoded: tuple[int, ...], extent: tuple[float, float], orientatio
     return left, top, left + across, top + down
 
 
-def _reduction(width: int, height: int, preparation: Preparation) -> int:
-    """The largest of 8, 4, 2 and 1 that leaves two decoded pixels for each one of the square.
+def _reduction(width: int, height: int, preparation: Preparation, *, least: int) -> int:
+    """The largest of 8, 4, 2 and 1 that leaves ``least`` decoded pixels for each one of the square.
 
     Margins are not known before decoding; where they are to be cut off, half of the film may be margin.
     """
     sides = {"stretch": min, "center_crop": min, "letterbox": max}[preparation.fit](width, height)
     left = sides * (1 - 2 * preparation.crop) * (0.5 if preparation.trim else 1.0)
-    return next((reduce for reduce in (8, 4, 2) if left >= 2 * preparation.size * reduce), 1)
+    return next((reduce for reduce in (8, 4, 2) if left >= least * preparation.size * reduce), 1)
 
 
 def _square(pixels: Pixels, part: Box, preparation: Preparation) -> NDArray[np.uint8]:

@@ -12,19 +12,19 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING
 
 from carina.errors import BundleError
-from carina.folders import beside
-from carina.images.prepare import Preparation
-from carina.scoring.graph import Value, declared
-from carina.scoring.manifest import FILES, MANIFEST, MODEL, TRAINING_IMAGES, Manifest, first_fault
+from carina.images.preparation import Preparation
+from carina.scoring import receipts
+from carina.scoring.contents import FILES, LITTER, MANIFEST, MODEL, TRAINING_IMAGES
 
-__all__ = ["Bundle", "Manifest", "write_bundle"]
+if TYPE_CHECKING:  # pydantic is loaded where a manifest is read, not where a known bundle is opened
+    from carina.scoring.graph import Value
+    from carina.scoring.manifest import Manifest
 
-_LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # desktops leave these; nothing reads them
 _DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 _MAX_MANIFEST = 16 << 20  # bytes
 _CHUNK = 1 << 20  # bytes
@@ -32,11 +32,17 @@ _AGAIN = "copy the bundle again, or export it again"
 
 
 class Bundle:
-    """A verified bundle. ``root`` is its folder, ``manifest`` what it says of itself."""
+    """A verified bundle.
 
-    def __init__(self, root: Path, manifest: Manifest, preparation: Preparation, model: bytes) -> None:
-        self.root, self.manifest, self.preparation = root, manifest, preparation
-        self._model: bytes | None = model
+    ``root`` is its folder, ``classes`` stand in the order of the logits, ``healthy`` are those that mean
+    "nothing found", ``model_sha256`` is that of the model, ``manifest`` all that the bundle says of itself.
+    """
+
+    def __init__(self, root: Path, receipt: receipts.Receipt, model: bytes | None = None) -> None:
+        self.root = root
+        self.classes, self.healthy, self.model_sha256 = receipt.classes, receipt.healthy, receipt.model
+        self.preparation = Preparation.from_dict(receipt.preparation)
+        self._model = model
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Bundle:
@@ -48,6 +54,7 @@ class Bundle:
         Raises :class:`~carina.errors.BundleError`.
         """
         root = Path(path)
+        before = receipts.stamps(root)
         manifest = _read_manifest(root)
         _check_names(root, manifest)
         model = b""
@@ -58,17 +65,27 @@ class Bundle:
                 raise BundleError(f"{root}: {name} is not the file that {MANIFEST} lists; {_AGAIN}")
         preparation = _check_preparation(root, manifest)
         _check_model(root, manifest, preparation, model)
-        return cls(root, manifest, preparation, model)
+        receipt = receipts.Receipt(
+            manifest.classes, frozenset(manifest.healthy), preparation.to_dict(), manifest.files[MODEL]
+        )
+        receipts.issue(root, before, receipt)
+        bundle = cls(root, receipt, model)
+        bundle.__dict__["manifest"] = manifest
+        return bundle
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The classes, in the order of the logits."""
-        return self.manifest.classes
+    @classmethod
+    def known(cls, path: str | os.PathLike[str]) -> Bundle | None:
+        """The bundle at ``path`` without reading it, if it was verified before and not touched since.
 
-    @property
-    def healthy(self) -> frozenset[str]:
-        """The classes that mean "nothing found"."""
-        return frozenset(self.manifest.healthy)
+        ``None`` where it was not: then :meth:`open` it.
+        """
+        receipt = receipts.receipt(path)
+        return None if receipt is None else cls(Path(path), receipt)
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """The manifest; a bundle that was known before reads it when it is first asked for."""
+        return _read_manifest(self.root)
 
     @property
     def model_path(self) -> Path:
@@ -91,7 +108,7 @@ class Bundle:
         ``KeyError`` for a file it does not list.
         """
         data, found = _read_hashed(self.root, name, keep=True)
-        if found != self.manifest.files[name]:
+        if found != (self.model_sha256 if name == MODEL else self.manifest.files[name]):
             raise BundleError(f"{self.root}: {name} was changed after the bundle was opened; {_AGAIN}")
         return data
 
@@ -104,6 +121,11 @@ def write_bundle(out: Path, manifest: Manifest, files: Mapping[str, bytes | Path
     ``manifest.files`` is filled in. Raises :class:`~carina.errors.BundleError` when the parts do not
     fit together or ``out`` is something else, ``OSError`` when the disk fails.
     """
+    from pydantic import ValidationError
+
+    from carina.folders import beside
+    from carina.scoring.manifest import Manifest, first_fault
+
     out = Path(out)
     strange = sorted(set(files).difference(FILES))
     if strange:
@@ -133,6 +155,10 @@ def check_may_write(out: Path) -> None:
 
 
 def _read_manifest(root: Path) -> Manifest:
+    from pydantic import ValidationError
+
+    from carina.scoring.manifest import Manifest, first_fault
+
     if not os.path.isdir(root):  # noqa: PTH112 - Path's own raises where access is denied
         raise BundleError(f"{root}: no such folder; name the folder that holds {MANIFEST}")
     if not (root / MANIFEST).exists():
@@ -162,7 +188,7 @@ def _check_names(root: Path, manifest: Manifest) -> None:
     """Exactly the listed files lie in the folder; links are refused when the files are opened."""
     if MODEL not in manifest.files:
         raise BundleError(f"{root}: {MANIFEST} lists no {MODEL}; {_AGAIN}")
-    there = set(os.listdir(root)) - _LITTER  # noqa: PTH208 - names, not paths
+    there = set(os.listdir(root)) - LITTER  # noqa: PTH208 - names, not paths
     missing = sorted(set(manifest.files) - there)
     if missing:
         raise BundleError(f"{root}: {missing[0]} is missing; {_AGAIN}")
@@ -180,6 +206,8 @@ def _check_preparation(root: Path, manifest: Manifest) -> Preparation:
 
 def _check_model(root: Path, manifest: Manifest, preparation: Preparation, model: bytes) -> None:
     """The graph is what the manifest says, and brings nothing along."""
+    from carina.scoring.graph import declared
+
     again = "export it again"
     try:
         graph = declared(model)

@@ -69,7 +69,11 @@ class Skipped:
 
 
 def films(
-    paths: Iterable[str | os.PathLike[str]], skipped: Skipped | None = None, *, without: Path | None = None
+    paths: Iterable[str | os.PathLike[str]],
+    skipped: Skipped | None = None,
+    *,
+    without: Path | None = None,
+    contents: bool = True,
 ) -> Iterator[Input | Refusal]:
     """Every film that ``paths`` name, in the order of ``paths``, each folder and archive sorted.
 
@@ -77,13 +81,14 @@ def films(
     pattern may hold ``*``, ``?``, ``[…]`` and ``**``; a member of an archive is called
     ``archive.zip!/inner/film.png`` and is read in memory, never written to disk. A file that is
     named itself is always tried. The folder ``without`` is left out wherever it lies below a named one: heat
-    maps are written there meanwhile. What cannot be read gives a :class:`~carina.records.Refusal`.
+    maps are written there meanwhile. Without ``contents`` members of archives are named and not read, for
+    whoever only counts. What cannot be read gives a :class:`~carina.records.Refusal`.
     Raises :class:`~carina.errors.SourceError` before the first film when a path does not exist or
     a pattern matches nothing: the user typed it, and wants to know.
     """
     skipped = skipped if skipped is not None else Skipped()
     named = [each for path in paths for each in _named(os.fspath(path))]
-    return _each(named, skipped, os.path.realpath(without) if without is not None else "")
+    return _each(named, _Walk(skipped, os.path.realpath(without) if without is not None else "", contents))
 
 
 def _named(text: str) -> list[Path]:
@@ -104,15 +109,24 @@ def _named(text: str) -> list[Path]:
     raise SourceError(f"{text}: no such file or folder; check the path")
 
 
-def _each(named: list[Path], skipped: Skipped, without: str) -> Iterator[Input | Refusal]:
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """How folders and archives are gone through."""
+
+    skipped: Skipped
+    without: str
+    contents: bool
+
+
+def _each(named: list[Path], walk: _Walk) -> Iterator[Input | Refusal]:
     for path in named:
         if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where access is denied
-            yield from _folder(path, skipped, without)
+            yield from _folder(path, walk)
         else:
-            yield from _file(path, skipped)
+            yield from _file(path, walk)
 
 
-def _folder(folder: Path, skipped: Skipped, without: str) -> Iterator[Input | Refusal]:
+def _folder(folder: Path, walk: _Walk) -> Iterator[Input | Refusal]:
     """All films below a folder in the order of their names; only names are held, and let go one by one."""
     waiting = [(folder, _names(folder))]
     while waiting:
@@ -125,13 +139,13 @@ def _folder(folder: Path, skipped: Skipped, without: str) -> Iterator[Input | Re
         name = names.pop()
         path, kind = here / name, _not_a_film(name)
         if kind is not None:
-            skipped.kinds[kind] += 1
+            walk.skipped.kinds[kind] += 1
         elif not os.path.isdir(path):  # noqa: PTH112 - as in _each
-            yield from _file(path, skipped)
+            yield from _file(path, walk)
         elif path.is_symlink():
-            skipped.kinds["link to a folder"] += 1
-        elif without and os.path.realpath(path) == without:
-            skipped.kinds["heat maps"] += 1
+            walk.skipped.kinds["link to a folder"] += 1
+        elif walk.without and os.path.realpath(path) == walk.without:
+            walk.skipped.kinds["heat maps"] += 1
         else:
             waiting.append((path, _names(path)))
 
@@ -145,7 +159,7 @@ def _names(folder: Path) -> list[str] | Refusal:
         return Refusal(printable(folder), "unreadable", fault)
 
 
-def _file(path: Path, skipped: Skipped) -> Iterator[Input | Refusal]:
+def _file(path: Path, walk: _Walk) -> Iterator[Input | Refusal]:
     try:
         mode = path.stat().st_mode
     except OSError as error:
@@ -156,12 +170,12 @@ def _file(path: Path, skipped: Skipped) -> Iterator[Input | Refusal]:
     if not stat.S_ISREG(mode):
         yield Refusal(printable(path), "not_an_image", "not_an_image: it is a pipe or a device; name files")
     elif path.suffix.lower() == ".zip":
-        yield from _archive(path, skipped)
+        yield from _archive(path, walk)
     else:
         yield Input(printable(path), path=path)
 
 
-def _archive(path: Path, skipped: Skipped) -> Iterator[Input | Refusal]:
+def _archive(path: Path, walk: _Walk) -> Iterator[Input | Refusal]:
     name = printable(path)
     try:
         with zipfile.ZipFile(path) as archive:
@@ -173,7 +187,9 @@ def _archive(path: Path, skipped: Skipped) -> Iterator[Input | Refusal]:
             for member in sorted(members, key=lambda member: member.filename):
                 kind = next(filter(None, map(_not_a_film, PurePosixPath(member.filename).parts)), None)
                 if kind is not None:
-                    skipped.kinds[kind] += 1
+                    walk.skipped.kinds[kind] += 1
+                elif not walk.contents:
+                    yield Input(f"{name}!/{member.filename}", data=b"")
                 else:
                     yield _member(archive, member, f"{name}!/{member.filename}")
     except _DAMAGE as error:

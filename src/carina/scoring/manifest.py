@@ -12,18 +12,36 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-MANIFEST, MODEL, CARD, WEIGHTS = "bundle.json", "model.onnx", "card.md", "weights.safetensors"
-TRAINING_IMAGES, HISTORY = "training-images.txt", "history.jsonl"
-CARD_JSON, EMBEDDINGS = "card.json", "embeddings.npy"
-FILES = (
-    MODEL,
+from carina.scoring.contents import (
     CARD,
     CARD_JSON,
-    WEIGHTS,
-    TRAINING_IMAGES,
-    HISTORY,
     EMBEDDINGS,
-)  # beside the manifest: no other
+    FILES,
+    HISTORY,
+    MANIFEST,
+    MODEL,
+    TRAINING_IMAGES,
+    WEIGHTS,
+)
+
+__all__ = [
+    "CARD",
+    "CARD_JSON",
+    "EMBEDDINGS",
+    "FILES",
+    "HISTORY",
+    "MANIFEST",
+    "MODEL",
+    "TRAINING_IMAGES",
+    "WEIGHTS",
+    "Data",
+    "Input",
+    "Manifest",
+    "Normalisation",
+    "Parity",
+    "first_fault",
+    "training_images",
+]
 
 
 class _Section(BaseModel):

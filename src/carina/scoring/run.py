@@ -7,20 +7,24 @@ will be listed stay in memory.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
-from carina.folders import claimed
+from carina.errors import CarinaError
 from carina.records import Prediction, Progress, Refusal
-from carina.scoring import heatmap
-from carina.scoring.abstain import Gate, checked
 from carina.scoring.bundle import Bundle
-from carina.scoring.inputs import Skipped
-from carina.scoring.scorer import Scorer
-from carina.scoring.sets import Sets
-from carina.scoring.tables import ScoreTable
+from carina.scoring.decoding import Decoders
+from carina.scoring.inputs import Input, Skipped, films, printable
+
+if TYPE_CHECKING:
+    from carina.scoring.scorer import Scorer
+    from carina.scoring.sets import Sets
+    from carina.scoring.tables import ScoreTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,7 @@ def score_films(
     heatmaps: Path | None = None,
     threads: int | None = None,
     top: int = 50,
+    resume: bool = False,
     check: bool = True,
     sets: Sets | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -63,37 +68,145 @@ def score_films(
     ``out`` is a ``.csv``, ``.jsonl`` or ``.parquet`` table with one row a film, in the order named;
     ``heatmaps`` a folder that gets one overlay PNG for every scored film. With ``check`` a film that the
     model was not made for (:mod:`carina.scoring.abstain`) is refused, whatever its score; ``sets`` adds
-    the column of prediction sets. Raises ``BundleError`` when the bundle is not whole, ``OutputError``
-    when a result cannot be written (before the first film where the place itself is wrong), and
-    ``SourceError`` when a named path does not exist. A film that cannot be read ends nothing: it is
+    the column of prediction sets. A run that was stopped leaves its rows beside ``out``; with ``resume``
+    they are kept, and only the other films are scored. Raises ``BundleError`` when the bundle is not whole,
+    ``OutputError`` when a result cannot be written (before the first film where the place itself is wrong),
+    and ``SourceError`` when a named path does not exist. A film that cannot be read ends nothing: it is
     counted and listed.
     """
-    scorer = Scorer(bundle, threads=threads)
-    skipped = Skipped()
-    scored = refused = 0
-    best: list[tuple[float, int, Listed]] = []  # a heap of at most `top`
-    refusals: list[Refusal] = []
+    bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+    named = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    skipped, tally = Skipped(), _Tally(top)
     with ExitStack() as stack:
         if heatmaps is not None:
-            stack.enter_context(claimed(heatmaps, "--heatmaps"))
-        table = stack.enter_context(ScoreTable(out, scorer.bundle.classes, sets)) if out is not None else None
-        answers = scorer.score(paths, skipped, without=heatmaps)
-        for item in checked(answers, Gate.of(scorer.bundle)) if check else answers:
+            stack.enter_context(_claimed(heatmaps))
+        table = None if out is None else stack.enter_context(_table(out, bundle, sets, check, resume))
+        for row in table.earlier() if table is not None else ():
+            tally.add_earlier(row)
+        decoders = stack.enter_context(Decoders(bundle.preparation))
+        decoders.start(1, first=_only_film(named))  # it loads what it needs while we load ONNX Runtime
+        total = stack.enter_context(_Total(named, heatmaps)) if progress is not None else None
+        done = table.has if table is not None and tally.count else None
+        scorer = _scorer(bundle, threads)
+        answers = scorer.score(named, skipped, without=heatmaps, done=done, decoders=decoders)
+        for item in _checked(answers, bundle) if check else answers:
             if table is not None:
                 table.write(item)
-            if isinstance(item, Prediction):
-                scored += 1
-                row = Listed(item.path, item.top_class, item.p_disease)
-                heapq.heappush(best, (row.p_disease, -scored, row))
-                if len(best) > top:
-                    heapq.heappop(best)
-                if heatmaps is not None:
-                    heatmap.save(item, heatmaps)
-            else:
-                refused += 1
-                if len(refusals) < max(top, 1):
-                    refusals.append(item)
-            if progress is not None:
-                progress(Progress("films scored", scored + refused, None))
-    listed = tuple(row for _, _, row in sorted(best, key=lambda entry: (-entry[0], -entry[1])))
-    return ScoreSummary(scored, refused, skipped.total, listed, tuple(refusals))
+            if heatmaps is not None and isinstance(item, Prediction):
+                _save(item, heatmaps)
+            tally.add(item)
+            if progress is not None and total is not None:
+                progress(Progress("films scored", tally.count, total.films))
+    return tally.summary(skipped)
+
+
+class _Tally:
+    """Counts, and the few films that a person will see; a heap of at most ``top``."""
+
+    def __init__(self, top: int) -> None:
+        self.scored = self.refused = 0
+        self._top = top
+        self._best: list[tuple[float, int, Listed]] = []
+        self._refusals: list[Refusal] = []
+
+    @property
+    def count(self) -> int:
+        """All films so far."""
+        return self.scored + self.refused
+
+    def add_earlier(self, row: dict[str, Any]) -> None:
+        """A row of a run that was stopped."""
+        if row["refused"]:
+            code, _, _ = str(row["refused"]).partition(":")
+            self.add_refusal(Refusal(str(row["path"]), code, str(row["refused"])))
+        else:
+            self.add_row(Listed(str(row["path"]), str(row["class"]), float(row["p_disease"])))
+
+    def add(self, item: Prediction | Refusal) -> None:
+        if isinstance(item, Refusal):
+            self.add_refusal(item)
+        else:
+            self.add_row(Listed(item.path, item.top_class, item.p_disease))
+
+    def add_row(self, row: Listed) -> None:
+        self.scored += 1
+        heapq.heappush(self._best, (row.p_disease, -self.scored, row))
+        if len(self._best) > self._top:
+            heapq.heappop(self._best)
+
+    def add_refusal(self, refusal: Refusal) -> None:
+        self.refused += 1
+        if len(self._refusals) < max(self._top, 1):
+            self._refusals.append(refusal)
+
+    def summary(self, skipped: Skipped) -> ScoreSummary:
+        best = sorted(self._best, key=lambda entry: (-entry[0], -entry[1]))
+        listed = tuple(row for _, _, row in best)
+        return ScoreSummary(self.scored, self.refused, skipped.total, listed, tuple(self._refusals))
+
+
+class _Total:
+    """How many films there are, counted beside the scoring; ``None`` until that is known."""
+
+    def __init__(self, named: list[str | Path], without: Path | None) -> None:
+        self.films: int | None = None
+        self._given_up = False
+        self._named, self._without = named, without
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._count, name="carina-count", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._given_up = True
+
+    def _count(self) -> None:
+        count = 0
+        with suppress(CarinaError, OSError):  # who reads the films will say it
+            for _ in films(self._named, without=self._without, contents=False):
+                count += 1
+                if self._given_up:
+                    return
+            self.films = count
+
+
+def _only_film(named: list[str | Path]) -> Input | None:
+    """The film, where a single file is named: it can be decoded while the network is loaded."""
+    if len(named) != 1 or not os.path.isfile(named[0]):  # noqa: PTH113 - Path.is_file raises
+        return None
+    path = Path(named[0])
+    return None if path.suffix.lower() == ".zip" else Input(printable(path), path=path)
+
+
+# The rest loads its modules when it is used: one film is scored before they would all be there.
+
+
+def _scorer(bundle: Bundle, threads: int | None) -> Scorer:
+    from carina.scoring.scorer import Scorer
+
+    return Scorer(bundle, threads=threads)
+
+
+def _checked(answers: Iterator[Prediction | Refusal], bundle: Bundle) -> Iterator[Prediction | Refusal]:
+    from carina.scoring.abstain import Gate, checked
+
+    return checked(answers, Gate.of(bundle))
+
+
+def _table(out: Path, bundle: Bundle, sets: Sets | None, check: bool, resume: bool) -> ScoreTable:
+    from carina.scoring.tables import ScoreTable
+
+    made_by = f"{bundle.model_sha256} check={check} sets={sets}"  # rows of another making never meet these
+    return ScoreTable(out, bundle.classes, sets, made_by=made_by, resume=resume)
+
+
+def _claimed(folder: Path) -> AbstractContextManager[Path]:
+    from carina.folders import claimed
+
+    return claimed(folder, "--heatmaps")
+
+
+def _save(prediction: Prediction, folder: Path) -> None:
+    from carina.scoring import heatmap
+
+    heatmap.save(prediction, folder)

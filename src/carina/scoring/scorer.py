@@ -1,29 +1,29 @@
 """A bundle at work: films in, predictions or refusals out, in order.
 
-Knows ONNX Runtime and threads; what a film is and how it is prepared is the business of
-``images``. Each worker takes a handful of films, decodes them and runs the network on them with one
-thread of its own: on two cores this is faster than one network run that both cores share, as no core
-ever waits for the other.
+Knows the network and threads; films are decoded in processes of their own (:mod:`carina.scoring.decoding`).
+Each worker takes a handful of films, has them decoded one by one by its process and runs the network on
+them in its thread. So a worker keeps one core busy, here or there, and no core ever waits for another.
 """
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
-from carina.errors import BundleError, ImageError
-from carina.images.prepare import load
-from carina.records import FilmFacts, Prediction, Refusal
+from carina.errors import BundleError
+from carina.records import Prediction, Refusal
 from carina.scoring.bundle import Bundle
+from carina.scoring.decoding import Decoded, Decoders
 from carina.scoring.inputs import Input, Skipped, films
+from carina.scoring.session import open_session
 
 _AHEAD = 2  # handfuls decoded ahead of the one that is being read, beside one for each thread
 _HANDFUL_BYTES = 64 << 20  # archive members held by one handful; one larger member goes alone
@@ -51,11 +51,11 @@ class Scorer:
         self, bundle: Bundle | str | os.PathLike[str], *, threads: int | None = None, batch: int = 4
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-        self.threads = _cores() if threads is None else threads
+        self.threads = cores() if threads is None else threads
         self.batch = batch
         if self.threads < 1 or batch < 1:
             raise ValueError(f"threads is {threads} and batch {batch}; both must be at least 1")
-        self._session = _session(self.bundle)
+        self._session = open_session(self.bundle)
 
     def predict(self, prepared: NDArray[np.uint8]) -> Outputs:
         """Run the network on prepared films, (N, S, S) uint8.
@@ -85,25 +85,38 @@ class Scorer:
         skipped: Skipped | None = None,
         *,
         without: Path | None = None,
+        done: Callable[[str], bool] | None = None,
+        decoders: Decoders | None = None,
     ) -> Iterator[Prediction | Refusal]:
         """Score files, folders, patterns and zip archives: one answer for each film, in order.
 
         A film that cannot be scored is a :class:`~carina.records.Refusal` and stops nothing. Memory
-        does not grow with the number of films; closing the iterator ends the threads. ``skipped``
-        counts what was not tried, ``without`` is a folder to leave out (see
-        :func:`carina.scoring.inputs.films`, whose :class:`~carina.errors.SourceError` for a mistyped path
-        is raised at once).
+        does not grow with the number of films; closing the iterator ends the threads and the decoding
+        processes, unless ``decoders`` that were started before are given. ``skipped`` counts what was not
+        tried, ``without`` is a folder to leave out (see :func:`carina.scoring.inputs.films`, whose
+        :class:`~carina.errors.SourceError` for a mistyped path is raised at once). Raises
+        :class:`~carina.errors.DecoderError` where no decoding process can be started.
         """
         named = [paths] if isinstance(paths, str | os.PathLike) else paths
-        return self._answers(films(named, skipped, without=without))
+        items = films(named, skipped, without=without)
+        return self._answers(items if done is None else _others(items, done), decoders)
 
-    def _answers(self, items: Iterator[Input | Refusal]) -> Iterator[Prediction | Refusal]:
+    def _answers(
+        self, items: Iterator[Input | Refusal], decoders: Decoders | None = None
+    ) -> Iterator[Prediction | Refusal]:
+        with ExitStack() as stack:
+            mine = decoders or stack.enter_context(Decoders(self.bundle.preparation))
+            yield from self._in_order(items, mine)
+
+    def _in_order(
+        self, items: Iterator[Input | Refusal], decoders: Decoders
+    ) -> Iterator[Prediction | Refusal]:
         handfuls = _handfuls(items, self.batch)
         running: deque[Future[list[Prediction | Refusal]]] = deque()
         with ThreadPoolExecutor(self.threads, "carina-score") as pool:
             try:
                 for handful in handfuls:
-                    running.append(pool.submit(self._score_handful, handful))
+                    running.append(pool.submit(self._score_handful, handful, decoders))
                     if len(running) >= self.threads + _AHEAD:
                         yield from running.popleft().result()
                 while running:
@@ -111,32 +124,22 @@ class Scorer:
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def _score_handful(self, handful: list[Input | Refusal]) -> list[Prediction | Refusal]:
-        answers = [item if isinstance(item, Refusal) else self._load(item) for item in handful]
-        loaded = [answer for answer in answers if isinstance(answer, _Loaded)]
+    def _score_handful(
+        self, handful: list[Input | Refusal], decoders: Decoders
+    ) -> list[Prediction | Refusal]:
+        answers = [item if isinstance(item, Refusal) else decoders.load(item) for item in handful]
+        loaded = [answer for answer in answers if isinstance(answer, Decoded)]
         if not loaded:
             return [answer for answer in answers if isinstance(answer, Refusal)]
-        outputs = self._run(np.stack([each.prepared for each in loaded]))
-        scored = iter(self._predictions(loaded, outputs))
+        size = self.bundle.preparation.size
+        squares = np.frombuffer(b"".join([each.square for each in loaded]), np.uint8)
+        prepared = squares.reshape(len(loaded), size, size)
+        scored = iter(self._predictions(loaded, prepared, self._run(prepared)))
         return [answer if isinstance(answer, Refusal) else next(scored) for answer in answers]
 
-    def _load(self, item: Input) -> _Loaded | Refusal:
-        """Read and prepare one film. Whatever goes wrong with it stays with it."""
-        try:
-            prepared, facts = load(item.source, self.bundle.preparation, name=item.name)
-        except ImageError as error:
-            return Refusal(item.name, error.code, error.reason)
-        except OSError as error:
-            return Refusal(item.name, "unreadable", f"unreadable: {error.strerror or error}; check the file")
-        except MemoryError:
-            return Refusal(item.name, "too_large", "too_large: not enough memory to read it; leave it out")
-        except Exception as error:
-            # Our bug, said in the row that shows it: the other films of the night still get their scores.
-            fault = f"internal: {type(error).__name__}: {error}; this is a fault of Carina, please report it"
-            return Refusal(item.name, "internal", fault)
-        return _Loaded(item.name, prepared, facts)
-
-    def _predictions(self, loaded: list[_Loaded], outputs: Outputs) -> Iterator[Prediction | Refusal]:
+    def _predictions(
+        self, loaded: list[Decoded], prepared: NDArray[np.uint8], outputs: Outputs
+    ) -> Iterator[Prediction | Refusal]:
         fine = _finite(outputs)
         for i, each in enumerate(loaded):
             if not fine[i]:
@@ -152,7 +155,7 @@ class Scorer:
                 probabilities=outputs.probabilities[i].copy(),
                 embedding=outputs.embedding[i].copy(),
                 cam=outputs.cam[i].copy(),
-                prepared=each.prepared,
+                prepared=prepared[i].copy(),
                 facts=each.facts,
             )
 
@@ -169,14 +172,7 @@ class Scorer:
         return Outputs(logits, softmax(logits), embedding, cam)
 
 
-@dataclass(frozen=True, slots=True)
-class _Loaded:
-    name: str
-    prepared: NDArray[np.uint8]
-    facts: FilmFacts
-
-
-def _cores() -> int:
+def cores() -> int:
     """The cores this process may use; fewer than the machine has in a container or under ``taskset``."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -190,22 +186,10 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return probabilities
 
 
-def _session(bundle: Bundle) -> onnxruntime.InferenceSession:
-    """A session on the verified bytes: one thread each run, the same numbers each time."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.use_deterministic_compute = True
-    options.log_severity_level = 4  # faults come as exceptions; a library does not print
-    try:
-        return onnxruntime.InferenceSession(bundle.model(), options, providers=["CPUExecutionProvider"])
-    except BundleError:
-        raise
-    except Exception as error:  # ONNX Runtime's own exceptions share no base class
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BundleError(
-            f"{bundle.root}: ONNX Runtime cannot run the model: {first_line}; export it again"
-        ) from error
+def _others(items: Iterator[Input | Refusal], done: Callable[[str], bool]) -> Iterator[Input | Refusal]:
+    for item in items:
+        if not done(item.path if isinstance(item, Refusal) else item.name):
+            yield item
 
 
 def _handfuls(items: Iterator[Input | Refusal], batch: int) -> Iterator[list[Input | Refusal]]:

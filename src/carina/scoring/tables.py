@@ -1,49 +1,35 @@
 """The score table: one row a film, as CSV, JSON lines or Parquet.
 
 Knows columns and files, not how scores come about. Rows go to a hidden file beside the table as they
-come; it takes the table's name when it is complete, so a table that is there is whole.
+come (:mod:`carina.scoring.unfinished`); it takes the table's name when it is complete, so a table that is
+there is whole. For Parquet the hidden file holds JSON lines, which can be taken up again, and the table is
+made of them at the end.
 """
 
 from __future__ import annotations
 
-import csv
+import hashlib
 import json
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from carina.errors import OutputError
 from carina.folders import check_outside_bundles
 from carina.records import Prediction, Refusal
 from carina.scoring.sets import OR, Sets
+from carina.scoring.unfinished import CsvForm, Done, Form, JsonForm, Unfinished, harmless
 from carina.taxonomy import column_name
+
+__all__ = ["SUFFIXES", "ScoreTable", "harmless"]
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 _ROW_GROUP = 4096  # rows of a Parquet row group
-_RISKY = (
-    "=",
-    "+",
-    "-",
-    "@",
-    "\t",
-    "\r",
-    "\n",
-    "\0",
-    "＝",
-    "＋",
-    "－",
-    "＠",
-)  # CWE-1236; full-width forms too
-
 Row = dict[str, Any]
-
-
-class _Writer(Protocol):
-    def row(self, row: Row) -> None: ...
-    def close(self) -> None: ...
 
 
 class ScoreTable:
@@ -54,12 +40,22 @@ class ScoreTable:
     and then class and probabilities are empty (null in JSON lines and Parquet). Probabilities are
     written with all the digits of a float32. The suffix chooses the form. Raises
     :class:`~carina.errors.OutputError` when the suffix is none of ``.csv .jsonl .parquet``, when a folder
-    stands there or the place lies in a bundle, when two classes would share a column, and when the disk
-    fails: it says how many films were written. Left by any exception, no table appears.
+    stands there or the place lies in a bundle, when two classes would share a column, when another process
+    writes the same table, and when the disk fails: it says how many films were written. Left by any
+    exception no table appears, and the rows so far wait in a hidden file; with ``resume`` the next table
+    that is ``made_by`` the same (model and settings) goes on with them: :meth:`earlier` tells them,
+    :meth:`has` knows their films. To resume a table that is complete, or was begun by another model, is
+    an ``OutputError`` too; where nothing was begun, it is begun.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], classes: Sequence[str], sets: Sets | None = None
+        self,
+        path: str | os.PathLike[str],
+        classes: Sequence[str],
+        sets: Sets | None = None,
+        *,
+        made_by: str = "",
+        resume: bool = False,
     ) -> None:
         self.path = Path(path)
         self.classes = tuple(classes)
@@ -68,26 +64,38 @@ class ScoreTable:
         self.columns = ("path", "class", "p_disease", *map(column_name, self.classes), *added, "refused")
         if len(set(self.columns)) != len(self.columns):
             raise OutputError(f"{self.path}: a class is called like another column; rename the class")
-        self.rows = 0
-        self._part = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.part")
-        opener = _WRITERS.get(self.path.suffix.lower())
-        if opener is None:
+        self.rows = 0  # those of before included
+        self._done = Done()
+        form = _FORMS.get(self.path.suffix.lower())
+        if form is None:
             raise OutputError(
                 f"{self.path}: scores are written as {', '.join(SUFFIXES)}; choose one of these endings"
             )
         check_outside_bundles(self.path)
         if os.path.isdir(self.path):  # noqa: PTH112 - Path's own raises where access is denied
             raise OutputError(f"{self.path}: is a folder; name a file with --out")
+        key = hashlib.sha256(json.dumps([made_by, self.columns]).encode()).hexdigest()[:12]
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = opener(self._part, self.columns)
+            self._part = Unfinished(self.path, key, form, self.columns, resume=resume)
         except OSError as error:
             raise self._failed(error) from error
+        self.rows = self._part.count
+
+    def earlier(self) -> Iterator[Row]:
+        """The rows of before, for whoever counts; afterwards :meth:`has` knows their films."""
+        for row in self._part.earlier():
+            self._done.add(str(row["path"]))
+            yield row
+
+    def has(self, name: str) -> bool:
+        """Whether a film of this name has a row of before, which no other film was found for."""
+        return self._done.take(harmless(name) if self.path.suffix.lower() == ".csv" else name)
 
     def write(self, item: Prediction | Refusal) -> None:
         """Add the row of one film."""
         try:
-            self._writer.row(self._row(item))
+            self._part.write(self._row(item))
         except OSError as error:
             raise self._failed(error) from error
         self.rows += 1
@@ -98,17 +106,33 @@ class ScoreTable:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        whole = False
         try:
-            self._writer.close()
             if kind is None:
-                _sync(self._part)
-                self._part.replace(self.path)
-                _sync(self.path.parent)
+                self._appear()
+                whole = True
+            elif self.rows and error is not None and not isinstance(error, OutputError):
+                error.add_note(f"{self.path}: {self.rows:,} films have a row; go on with --resume")
         except OSError as fault:
-            if kind is None:  # else the first fault is the one to tell
-                raise self._failed(fault) from fault
+            raise self._failed(fault) from fault
         finally:
-            self._part.unlink(missing_ok=True)
+            self._part.close(remove=not whole and not self.rows)
+
+    def _appear(self) -> None:
+        """The table takes its name."""
+        self._part.sync()
+        if self.path.suffix.lower() == ".parquet":
+            made = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.made")
+            try:
+                _write_parquet(made, self.columns, self._part.all())
+                _sync(made)
+                made.replace(self.path)
+            finally:
+                made.unlink(missing_ok=True)
+            self._part.path.unlink()
+        else:
+            self._part.path.replace(self.path)
+        _sync(self.path.parent)
 
     def _row(self, item: Prediction | Refusal) -> Row:
         if isinstance(item, Refusal):
@@ -131,76 +155,23 @@ class ScoreTable:
     def _failed(self, error: OSError) -> OutputError:
         where = f"after {self.rows:,} films" if self.rows else "before the first film"
         fault = os.strerror(error.errno) if error.errno else str(error)
-        cure = "make room or name another place, and score again"
+        cure = "make room and go on with --resume" if self.rows else "make room or name another place"
         return OutputError(f"{self.path}: writing stopped {where}: {fault}; {cure}")
 
 
-class _Csv:
-    def __init__(self, path: Path, columns: Sequence[str]) -> None:
-        self._file = path.open("w", encoding="utf-8", newline="", errors="backslashreplace")
-        self._rows = csv.writer(self)  # with its own line ends, so that a \r in a name is quoted
-        self._rows.writerow([harmless(column) for column in columns])
-
-    def write(self, line: str) -> None:
-        self._file.write(line.removesuffix("\r\n") + "\n")
-
-    def row(self, row: Row) -> None:
-        self._rows.writerow([harmless(cell) if isinstance(cell, str) else cell for cell in row.values()])
-
-    def close(self) -> None:
-        self._file.close()
+_FORMS: dict[str, Form] = {".csv": CsvForm(), ".jsonl": JsonForm(), ".parquet": JsonForm()}
 
 
-class _JsonLines:
-    def __init__(self, path: Path, columns: Sequence[str]) -> None:
-        self._file = path.open("w", encoding="utf-8", newline="\n", errors="backslashreplace")
+def _write_parquet(path: Path, columns: Sequence[str], rows: Iterator[Row]) -> None:
+    import pyarrow  # only where Parquet is asked for: a tenth of a second
+    import pyarrow.parquet
 
-    def row(self, row: Row) -> None:
-        self._file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class _Parquet:
-    def __init__(self, path: Path, columns: Sequence[str]) -> None:
-        import pyarrow  # only where Parquet is asked for: a tenth of a second
-        import pyarrow.parquet
-
-        text, number = pyarrow.string(), pyarrow.float32()
-        kinds = [text if column in ("path", "class", "set", "refused") else number for column in columns]
-        self._schema = pyarrow.schema(list(zip(columns, kinds, strict=True)))
-        self._table = pyarrow.Table
-        self._file = pyarrow.parquet.ParquetWriter(path, self._schema, compression="zstd")
-        self._waiting: list[Row] = []
-
-    def row(self, row: Row) -> None:
-        self._waiting.append(row)
-        if len(self._waiting) >= _ROW_GROUP:
-            self._flush()
-
-    def _flush(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        self._file.write_table(self._table.from_pylist(waiting, schema=self._schema))
-
-    def close(self) -> None:
-        try:
-            if self._waiting:
-                self._flush()
-        finally:
-            self._file.close()
-
-
-_WRITERS: dict[str, Callable[[Path, Sequence[str]], _Writer]] = {
-    ".csv": _Csv,
-    ".jsonl": _JsonLines,
-    ".parquet": _Parquet,
-}
-
-
-def harmless(cell: str) -> str:
-    """A text cell that no spreadsheet takes for a formula: with an apostrophe where one might (CWE-1236)."""
-    return f"'{cell}" if cell.lstrip(" \u00a0\ufeff").startswith(_RISKY) else cell
+    text, number = pyarrow.string(), pyarrow.float32()
+    kinds = [text if column in ("path", "class", "set", "refused") else number for column in columns]
+    schema = pyarrow.schema(list(zip(columns, kinds, strict=True)))
+    with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as file:
+        while group := list(islice(rows, _ROW_GROUP)):
+            file.write_table(pyarrow.Table.from_pylist(group, schema=schema))
 
 
 def _short(probability: Any) -> float:

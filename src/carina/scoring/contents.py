@@ -1,0 +1,10 @@
+"""The names of the files in a bundle; nothing heavier, so that a bundle known before opens at once."""
+
+from __future__ import annotations
+
+MANIFEST, MODEL, CARD, WEIGHTS = "bundle.json", "model.onnx", "card.md", "weights.safetensors"
+TRAINING_IMAGES, HISTORY = "training-images.txt", "history.jsonl"
+CARD_JSON, EMBEDDINGS = "card.json", "embeddings.npy"
+# all that a bundle may hold beside its manifest
+FILES = (MODEL, CARD, CARD_JSON, WEIGHTS, TRAINING_IMAGES, HISTORY, EMBEDDINGS)
+LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # desktops leave these; nothing reads them
