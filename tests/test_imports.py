@@ -61,6 +61,8 @@ def test_evaluation_never_imports_torch() -> None:
         "fetch",
         "review",
         "labels",
+        "study",
+        "compare",
     ],
 )
 def test_help_imports_no_room(verb: str) -> None:

@@ -30,7 +30,7 @@ from carina.scoring.manifest import Data, Input, Manifest, Normalisation, Parity
 from carina.training import run as runs
 from carina.training.card import card
 from carina.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from carina.training.devices import deterministic, fabric, quiet
+from carina.training.devices import deterministic, fabric, quiet, watched
 from carina.training.export import OPSET, Exported, export
 from carina.training.films import Films
 from carina.training.loop import Loop, Split
@@ -95,8 +95,8 @@ def train(
                     )
                 )
                 return run.bundle
-            job = Job(films, chosen, classes, parts, device, run, tell)
-            return job.go()
+            with watched(device):
+                return Job(films, chosen, classes, parts, device, run, tell).go()
 
 
 class Job:
