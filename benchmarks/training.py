@@ -1,9 +1,9 @@
 """How fast training is, beside what a user would run instead: fastai, and the plain torch loop.
 
-    python benchmarks/training.py [--films 512] [--sizes 64,224] [--rounds 3] [--only part,part] [--out FOLDER]
+    python benchmarks/training.py [--films 512] [--sizes 64,224] [--rounds 3] [--only part,part]
 
-needs ``pip install 'carina[bench]'``. Films are synthetic, written as full-size JPEGs (1500 × 1200) in a folder
-for each class; every contender starts from these files with nothing decoded and ends with a trained network
+needs ``pip install 'carina[bench]'``. Films are synthetic, full-size JPEGs (1500 × 1200) in a folder for
+each class; every contender starts from these files with nothing decoded and ends with a trained network
 (Carina's also with an exported, verified bundle). Jobs run in turn, each in a process of its own, round by
 round, so that a busy neighbour hits all of them. Parts:
 
@@ -299,9 +299,8 @@ def step(args: argparse.Namespace, films: Path) -> dict[str, Any]:
         rounds = [job(args, "steps", films, size=size, films=args.films) for _ in range(args.rounds)]
         ratio = statistics.median(each["carina"] / each["bare"] for each in rounds)
         best = min(rounds, key=lambda each: each["bare"])
-        print(
-            f"\nstep, {size} px: {1000 * best['carina']:.1f} ms, bare loop {1000 * best['bare']:.1f} ms; ratio {ratio:.3f}"
-        )
+        ours, least = 1000 * best["carina"], 1000 * best["bare"]
+        print(f"\nstep, {size} px: {ours:.1f} ms, bare loop {least:.1f} ms; ratio {ratio:.3f}")
         found[str(size)] = {"rounds": rounds, "ratio": ratio}
     return found
 
@@ -390,8 +389,9 @@ def loading(args: argparse.Namespace, films: Path) -> dict[str, Any]:
             key: statistics.median(each[key] for each in rounds) for key in ("first", "cache", "folder")
         }
         print(
-            f"\nloading, {size} px: cache {middle['cache']:,.0f} films/s (decoding once: {middle['first']:,.0f}), "
-            f"ImageFolder + PIL {middle['folder']:,.0f}; {middle['cache'] / middle['folder']:.0f} ×"
+            f"\nloading, {size} px: cache {middle['cache']:,.0f} films/s "
+            f"(decoding once: {middle['first']:,.0f}), ImageFolder + PIL {middle['folder']:,.0f}; "
+            f"{middle['cache'] / middle['folder']:.0f} ×"
         )
         found[str(size)] = {"rounds": rounds, **middle}
     return found
@@ -473,8 +473,9 @@ def epoch_job(args: argparse.Namespace) -> dict[str, Any]:
     recipe = parse_recipe({**keys, "stage": stages(args.size, False)})
     names = tuple(manifest()["classes"])
     with quiet(), deterministic():
+        network = build(recipe.model, 6, size=args.size, seed=0, pretrained=False)
         loop = Loop(
-            build(recipe.model, 6, size=args.size, seed=0, pretrained=False), recipe, {args.size: Split(films, held)},
+            network, recipe, {args.size: Split(films, held)},
             classes=names, healthy=names[:1], fabric=fabric(precision="auto"),
         )  # fmt: skip
         loop.fit()

@@ -168,17 +168,22 @@ def train(
     devices: Annotated[int, typer.Option(min=1, help="Devices on this machine.")] = 1,
     nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
     precision: Annotated[str, typer.Option(help="auto, 32-true, bf16-mixed or 16-mixed.")] = "auto",
+    mlflow: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER|URI", help="Log to MLflow as well; a folder needs no server."),
+    ] = None,
 ) -> None:
     """Train a classifier by transfer learning and export it as a bundle."""
     from carina.terminal import bars, output
 
     try:
         from carina.training.devices import one_voice
+        from carina.training.tracking import followed
         from carina.training.train import train as train_run
     except ModuleNotFoundError as error:
         raise MissingExtra("carina train", "train") from error
 
-    with one_voice() as speaks, bars(drawn=speaks) as tell:
+    with one_voice() as speaks, bars(drawn=speaks) as tell, followed(mlflow, out, tell) as hear:
         bundle = train_run(
             catalogue,
             recipe,
@@ -187,7 +192,7 @@ def train(
             devices=devices,
             nodes=nodes,
             precision=precision,
-            progress=tell,
+            progress=hear,
         )
     if speaks:
         output().print(f"\nbundle      {bundle}", markup=False)

@@ -50,13 +50,9 @@ def study(
         raise typer.BadParameter(f"{split!r} is none of train, valid, test", param_hint="--split")
     try:
         from carina.training.study import study as run_study
+        from carina.training.tracking import tracker
     except ModuleNotFoundError as error:
         raise MissingExtra("carina study", "all") from error
-    tracker = None
-    if mlflow is not None:
-        from carina.training.tracking import Tracker
-
-        tracker = Tracker(mlflow, "carina")
     with bars() as tell:
         result = run_study(
             catalogue,
@@ -68,7 +64,7 @@ def study(
             devices=devices,
             nodes=nodes,
             precision=precision,
-            tracker=tracker,
+            tracker=tracker(mlflow),
             progress=tell,
         )
     if not result.rows:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from typing import get_args
@@ -17,6 +19,13 @@ from carina.training.recipe import Precision
 
 _NAMES = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 _PRECISIONS = get_args(Precision)
+LOST = (
+    "a process of this run was lost; the newest checkpoint is whole: give the same command again, and the "
+    "run goes on from there"
+)
+GRACE = 3.0  # seconds in which the main thread may find out by itself
+_BROKEN = ("gloo", "Connection closed by peer", "Connection reset by peer", "NCCL")
+_children: list[subprocess.Popen[bytes]] = []  # that this process has started, over all trainings
 
 
 def fabric(*, devices: int = 1, nodes: int = 1, precision: str = "auto") -> Fabric:
@@ -37,6 +46,7 @@ def fabric(*, devices: int = 1, nodes: int = 1, precision: str = "auto") -> Fabr
         )
         if many:
             made.launch()
+            _take_over(made)
     except (RuntimeError, ValueError, ImportError) as error:
         fault = " ".join(str(error).split())
         raise RunError(
@@ -70,6 +80,50 @@ def _has_ended(parent: int, patience: float) -> bool:
             return False
         time.sleep(0.05)
     return True
+
+
+def _take_over(made: Fabric) -> None:
+    """Watch the processes that Lightning started ourselves: its own watch kills without a word."""
+    started = getattr(made.strategy.launcher, "procs", None)
+    if started:
+        _children.extend(started)
+        started.clear()  # the list that Lightning's watch looks at; an empty one ends it
+
+
+@contextlib.contextmanager
+def watched(made: Fabric) -> Iterator[None]:
+    """Where a process of the run is lost, the others end with one clear line instead of waiting for it.
+
+    Raises RunError when a sum over all processes fails because one of them is gone. A process that hangs
+    in such a sum is ended from a thread, with the same line and exit code 1.
+    """
+    if made.world_size == 1:
+        yield
+        return
+    done = threading.Event()
+    threading.Thread(target=_watch, args=(done, os.getppid()), daemon=True).start()
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, torch.distributed.DistError) or any(each in str(error) for each in _BROKEN):
+            done.set()
+            raise RunError(LOST) from error
+        raise
+    finally:
+        done.set()
+
+
+def _watch(done: threading.Event, parent: int) -> None:
+    """Until ``done``, look whether a child has failed or, in a child, whether the first process is gone."""
+    while not done.wait(0.5):
+        orphaned = os.environ.get("LOCAL_RANK", "0") != "0" and os.getppid() != parent
+        failed = [child for child in _children if child.poll()]
+        if (orphaned or failed) and not done.wait(GRACE):
+            for child in _children:
+                child.kill()
+            code = f" (it ended with code {failed[0].returncode})" if failed else ""
+            os.write(2, f"carina: {LOST}{code}\n".encode())
+            os._exit(1)
 
 
 def is_first_process() -> bool:

@@ -37,6 +37,7 @@ from carina.training.network import Network
 from carina.training.optimizer import adamw, set_peaks, set_rates, set_sweep
 from carina.training.recipe import Recipe, Stage
 from carina.training.schedule import Plan
+from carina.training.shared_norms import shared
 from carina.training.stopping import best_epoch, is_over
 from carina.training.telling import about_stage, about_stop, record
 from carina.training.validation import figures
@@ -87,7 +88,8 @@ class Loop:
 
         Raises RunError when the loss is no longer a number.
         """
-        self._train(checkpoint, len(self.recipe.stage))
+        with shared(self.network, self.fabric.world_size):
+            self._train(checkpoint, len(self.recipe.stage))
         self.network.freeze(False)
         if self.average is not None:
             self.network.load_state_dict(self.average.network.state_dict())
@@ -98,11 +100,12 @@ class Loop:
 
         Raises RunError when the loss is no longer a number while they are.
         """
-        if earlier:
-            self._train(None, stage)
-        self.position = dataclasses.replace(self.position, stage=stage)
-        self._began = time.monotonic()
-        self._enter(None, find=True)
+        with shared(self.network, self.fabric.world_size):
+            if earlier:
+                self._train(None, stage)
+            self.position = dataclasses.replace(self.position, stage=stage)
+            self._began = time.monotonic()
+            self._enter(None, find=True)
         return Finding(**self.position.found[-1])
 
     def _train(self, checkpoint: Checkpoint | None, stages: int) -> None:

@@ -19,9 +19,26 @@ from carina.errors import MissingExtra, RunError
 from carina.evaluation.metrics_file import read_metrics
 from carina.records import Progress
 from carina.training.checkpoint import write_whole
+from carina.training.devices import is_first_process
 
 MARK = "mlflow.json"
 _ARTEFACTS = ("recipe.json", "run.json", "history.jsonl", "bundle")
+
+
+def tracker(where: str | os.PathLike[str] | None, experiment: str = "carina") -> Tracker | None:
+    """The tracker that was asked for; None where none was, and in every process but the first."""
+    return None if where is None or not is_first_process() else Tracker(where, experiment)
+
+
+@contextlib.contextmanager
+def followed(where: str | os.PathLike[str] | None, run: Path, tell: Any) -> Iterator[Any]:
+    """What to hand to one training as ``progress``: ``tell``, heard by MLflow where that was asked for."""
+    following = tracker(where)
+    if following is None:
+        yield tell
+        return
+    with following.follow(run, name=run.name, tell=tell) as hear:
+        yield hear
 
 
 class Tracker:

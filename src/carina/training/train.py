@@ -31,7 +31,7 @@ from carina.scoring.bundle import Bundle, write_bundle
 from carina.scoring.manifest import Data, Input, Manifest, Normalisation, Parity, training_images
 from carina.training import run as runs
 from carina.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from carina.training.devices import deterministic, fabric, quiet
+from carina.training.devices import deterministic, fabric, quiet, watched
 from carina.training.export import OPSET, Exported, embeddings, export
 from carina.training.films import Films
 from carina.training.loop import Loop, Split
@@ -97,8 +97,8 @@ def train(
                     )
                 )
                 return run.bundle
-            job = Job(films, chosen, classes, parts, device, run, tell)
-            return job.go()
+            with watched(device):
+                return Job(films, chosen, classes, parts, device, run, tell).go()
 
 
 class Job:
