@@ -179,7 +179,7 @@ def torch_network(threads: int) -> tuple[Any, Any]:
 
 
 def carina_float32(folder: Path, threads: int) -> dict[str, float]:
-    """``score_films`` with a table, decoding processes included."""
+    """``score_films`` with a table; decoding processes and the check that it is a film included."""
     return carina_folder(folder, threads, "float32")
 
 

@@ -108,7 +108,7 @@ def test_what_it_cost_stands_in_the_manifest_with_intervals(done: Quantised, bun
     assert cost["apart"] > 0
     card = (done.bundle.root / "card.md").read_text()
     assert "8-bit whole numbers" in card
-    assert "60 films (valid)" in card
+    assert "On 60 films that are new to it" in card
 
 
 @pytest.fixture

@@ -82,6 +82,14 @@ def _limits(manifest: Manifest) -> list[str]:
         found.append("It was never calibrated: no threshold of it was shown to keep any sensitivity.")
     if not manifest.files.get(EMBEDDINGS) and "distance" not in sections:
         found.append("It cannot refuse films by their distance from its training films.")
+    if quantised := sections.get("quantised"):
+        cost = quantised["cost"]
+        before, after = (f"{100 * cost['recall'][model]:.1f} %" for model in ("float32", "int8"))
+        found.append(
+            f"It computes in 8-bit whole numbers. On {cost['films']:,} films that are new to it and to the "
+            f"float32 network, each at its own threshold, recall went from {before} to {after}, and "
+            f"{cost['changed_side']:,} films changed side. Distances are to embeddings of the float32 one."
+        )
     for name in manifest.classes:
         homes = [source for source, of in counts.items() if of.get(name)]
         if len(homes) == 1 and len(counts) > 1:

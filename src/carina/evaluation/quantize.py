@@ -25,10 +25,11 @@ import carina
 from carina.data.catalogue import Catalogue
 from carina.errors import ClaimError, DataError, MissingExtra, OutputError
 from carina.evaluation.answers import Tell, cached, looks
+from carina.evaluation.card import FIGURES, card_files
 from carina.evaluation.int8 import METHOD, to_int8
 from carina.records import Progress
 from carina.scoring.bundle import Bundle, write_bundle
-from carina.scoring.manifest import CARD, MODEL, WEIGHTS, Parity
+from carina.scoring.manifest import CARD, CARD_JSON, MODEL, WEIGHTS, Parity
 from carina.scoring.operating import DEFAULT_SITE, SECTION, OperatingPoint, Site, sites
 from carina.scoring.scorer import Scorer
 
@@ -251,41 +252,22 @@ def _check(bundle: Bundle, cost: Cost) -> None:
 def _write(bundle: Bundle, out: Path, model: bytes, about: dict[str, Any], apart: float) -> Bundle:
     """The bundle with the quantised model: without float weights, and without promises made for another."""
     old = bundle.manifest
-    kept = [name for name in old.files if name not in (MODEL, WEIGHTS, CARD)]
-    sections = {name: value for name, value in old.sections.items() if name != SECTION}
+    kept = [name for name in old.files if name not in (MODEL, WEIGHTS, CARD, CARD_JSON)]
+    sections = {name: value for name, value in old.sections.items() if name not in (SECTION, FIGURES)}
     manifest = old.model_copy(
         update={
             "name": f"{old.name}, int8",
-            "sections": {**sections, QUANTISED: about},
+            "sections": {**sections, **({QUANTISED: about} if about else {})},
             "parity": Parity(max_abs_diff=apart, images=old.parity.images),
         }
     )
     files: dict[str, bytes | Path] = {name: bundle.root / name for name in kept}
-    files[MODEL] = model
-    if CARD in old.files:
-        files[CARD] = (bundle.root / CARD).read_bytes() + _card(about)
     try:
-        return write_bundle(out, manifest, files)
+        return write_bundle(out, manifest, {**files, MODEL: model, **card_files(manifest)})
     except OSError as error:
         raise OutputError(
             f"{out}: cannot be written ({error.strerror}); free space or name another folder"
         ) from error
-
-
-def _card(about: dict[str, Any]) -> bytes:
-    """What is said at the end of the card."""
-    if not about:
-        return b""
-    cost = about["cost"]
-    recall = f"{percent(cost['recall']['float32'])} to {percent(cost['recall']['int8'])}"
-    text = f"""
-## Quantised
-
-This network computes in 8-bit whole numbers ({about["method"]}). Compared with the float32 network on
-{cost["films"]:,} films ({about["split"]}) that are new to both, each at its own threshold, recall went from
-{recall}, and {cost["changed_side"]:,} films changed side. Figures further up are of the float32 network.
-"""
-    return text.encode()
 
 
 def _shown_again(

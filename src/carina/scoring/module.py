@@ -20,6 +20,7 @@ from typing import Any
 import carina
 from carina.errors import OutputError, SourceError
 from carina.records import Prediction, Refusal
+from carina.scoring.abstain import Gate, checked
 from carina.scoring.bundle import Bundle
 from carina.scoring.operating import OperatingPoint, operating_point
 from carina.scoring.scorer import Scorer
@@ -66,9 +67,12 @@ class Settings:
         return cls(**given)
 
 
-def run_module(bundle: Bundle | str | os.PathLike[str], films: Path, out: Path) -> dict[str, Any]:
+def run_module(
+    bundle: Bundle | str | os.PathLike[str], films: Path, out: Path, *, check: bool = True
+) -> dict[str, Any]:
     """Score the films of one task and write ``result.json``; answers with its content.
 
+    With ``check`` a film that the model was not made for (:mod:`carina.scoring.abstain`) is not judged.
     Raises :class:`~carina.errors.SourceError` where the folder or its settings cannot be used,
     ``ClaimError`` for an operating point that was never shown, ``BundleError`` for a bundle that is not
     whole and ``OutputError`` where the result cannot be written.
@@ -79,7 +83,8 @@ def run_module(bundle: Bundle | str | os.PathLike[str], films: Path, out: Path) 
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     point = operating_point(bundle, settings.site, settings.target) if settings.site else None
     paths = sorted(path for path in films.iterdir() if path.suffix.lower() == ".dcm")
-    rows = [_row(answer, point) for answer in Scorer(bundle).score(paths)] if paths else []
+    answers = Scorer(bundle).score(paths)
+    rows = [_row(answer, point) for answer in (checked(answers, Gate.of(bundle)) if check else answers)]
     counts = Counter(row["outcome"] for row in rows)
     result = {
         "carina": carina.__version__,
