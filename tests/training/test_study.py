@@ -151,7 +151,7 @@ def test_what_a_row_lacks_is_said_before_anything_is_trained(tmp_path: Path, cat
 
 def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path, catalogue: Catalogue) -> None:
     (tmp_path / "thesis.txt").write_text("all of it")
-    with pytest.raises(RunError, match="holds thesis.txt and is no study"):
+    with pytest.raises(RunError, match=r"holds thesis\.txt and is no study"):
         study(catalogue, PLAN, tmp_path)
 
 
