@@ -116,15 +116,22 @@ class Loop:
         self._begun_at = self._work()
         self._seconds_before = self.position.seconds
         while self.position.stage < stages:
-            self._enter(checkpoint)
+            if checkpoint is not None and self._has_ended():
+                self._take_up(checkpoint)
+            else:
+                self._enter(checkpoint)
             checkpoint = None
             while self.position.epoch < self.stage.epochs and not self._is_over():
                 self._train_epoch()
                 self._close_epoch()
             self._leave()
 
-    def _enter(self, checkpoint: Checkpoint | None, *, find: bool = False) -> None:
-        """Make network, optimizer and films ready for the position's stage, and find its rate if asked to."""
+    def _has_ended(self) -> bool:
+        """Whether nothing is left to train in the position's stage."""
+        return self.position.epoch >= self.recipe.stage[self.position.stage].epochs or self._is_over()
+
+    def _take_up(self, checkpoint: Checkpoint | None, *, find: bool = False) -> None:
+        """Make the network what it is in the position's stage."""
         self.stage = self._stage_at_its_rate(find)
         self.batches = self.plan.batches[self.position.stage]
         self.network.set_size(self.stage.size)
@@ -135,6 +142,12 @@ class Loop:
         if checkpoint is not None:
             snapshot.load_weights(checkpoint.tensors, self.network, self.average)
             self._best = snapshot.part(checkpoint.tensors, "best.")
+            if checkpoint.scaler:
+                self.fabric.strategy.precision.load_state_dict(dict(checkpoint.scaler))
+
+    def _enter(self, checkpoint: Checkpoint | None, *, find: bool = False) -> None:
+        """Make network, optimizer and films ready for the position's stage, and find its rate if asked to."""
+        self._take_up(checkpoint, find=find)
         self._bring_films()
         optimizer = adamw(self.network, self.stage, weight_decay=self.recipe.train.weight_decay)
         self.model, self.optimizer = self.fabric.setup(self.network, optimizer)
@@ -370,8 +383,6 @@ class Loop:
 
     def _load_optimizer(self, checkpoint: Checkpoint) -> None:
         """Put each parameter's moments back. At the start of a stage there are none."""
-        if checkpoint.scaler:
-            self.fabric.strategy.precision.load_state_dict(dict(checkpoint.scaler))
         if self.position.epoch or self.position.batch:
             snapshot.load_optimizer(checkpoint.tensors, self.network, self.optimizer)
 

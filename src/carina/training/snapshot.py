@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 
 import torch
 from lightning.fabric import Fabric
 
 from carina.training.average import Average
-from carina.training.checkpoint import Checkpoint
 from carina.training.network import Network
 
 State = dict[str, torch.Tensor]
@@ -57,14 +55,6 @@ def load_optimizer(
         moments = part(state, f"optimizer.{name}.")
         if moments:
             optimizer.state[parameter] = {key: _like(t, parameter) for key, t in moments.items()}
-
-
-def handed_over(checkpoint: Checkpoint) -> Checkpoint:
-    """The end of a run as the beginning of the stage after it: what a loop does between two stages."""
-    weights = {n: t for n, t in checkpoint.tensors.items() if n.startswith(("network.", "average."))}
-    at = checkpoint.position
-    position = replace(at, stage=at.stage + 1, epoch=0, batch=0)
-    return Checkpoint(position, weights | part(checkpoint.tensors, "best."), checkpoint.scaler)
 
 
 @contextmanager

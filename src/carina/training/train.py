@@ -38,7 +38,6 @@ from carina.training.loop import Loop, Split
 from carina.training.network import Network
 from carina.training.recipe import Recipe, load_recipe, overridden, parse_recipe
 from carina.training.selection import SIDES, Part, select
-from carina.training.snapshot import handed_over
 from carina.training.weights import build
 
 Tell = Callable[[Progress], None]
@@ -362,7 +361,8 @@ def _begin_after(finished: Path, run: runs.Run, recipe: Recipe, fingerprint: str
     checkpoint = read_checkpoint(runs.Run(finished).checkpoints)
     if checkpoint is None:
         raise RunError(f"{finished}: its checkpoints are gone; remove the folder to train it again")
-    write_checkpoint(run.checkpoints, handed_over(checkpoint))
+    weights = {n: t for n, t in checkpoint.tensors.items() if not n.startswith("optimizer.")}
+    write_checkpoint(run.checkpoints, Checkpoint(checkpoint.position, weights, checkpoint.scaler))
 
 
 def _precision(recipe: Recipe, asked: str) -> str:
