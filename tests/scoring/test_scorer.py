@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from PIL import Image
 from carina.errors import BundleError, OutputError, SourceError
 from carina.records import Prediction, Refusal
 from carina.scoring.bundle import Bundle
+from carina.scoring.inputs import Input
 from carina.scoring.run import score_films
 from carina.scoring.scorer import Scorer, softmax
 from tests.bundles import CLASSES, tiny_bundle, tiny_model
@@ -232,6 +234,27 @@ def test_stopping_half_way_ends_the_threads(scorer: Scorer, films: Path) -> None
     assert not any(thread.name.startswith("carina-score") for thread in threading.enumerate())
 
 
+@pytest.mark.parametrize(("name", "waits"), [("carina-score_0", False), ("elsewhere", True)])
+def test_answers_dropped_in_a_thread_of_a_pool_do_not_wait_for_that_thread(
+    scorer: Scorer, films: Path, monkeypatch: pytest.MonkeyPatch, name: str, waits: bool
+) -> None:
+    """The garbage collector drops them wherever it happens to run, and no thread can wait for itself."""
+    waited: list[bool] = []
+    shutdown = ThreadPoolExecutor.shutdown
+
+    def told(pool: ThreadPoolExecutor, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        waited.append(wait)
+        shutdown(pool, wait, cancel_futures=cancel_futures)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", told)
+    answers = scorer.score([films] * 50)
+    next(answers)
+    dropper = threading.Thread(target=answers.close, name=name)  # type: ignore[attr-defined]
+    dropper.start()
+    dropper.join()
+    assert waited == [waits]
+
+
 def test_films_are_read_only_as_fast_as_answers_are_taken(scorer: Scorer, films: Path) -> None:
     taken = 0
 
@@ -240,8 +263,6 @@ def test_films_are_read_only_as_fast_as_answers_are_taken(scorer: Scorer, films:
         while True:
             taken += 1
             yield films / "film_00.png"
-
-    from carina.scoring.inputs import Input
 
     answers = scorer._answers(Input(str(path), path=path) for path in endless())  # type: ignore[attr-defined]
     for _ in range(40):

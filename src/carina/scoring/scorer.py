@@ -8,6 +8,7 @@ them in its thread. So a worker keeps one core busy, here or there, and no core 
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,6 +26,7 @@ from carina.scoring.decoding import Decoded, Decoders
 from carina.scoring.inputs import Input, Skipped, films
 from carina.scoring.session import open_session
 
+_THREADS = "carina-score"  # how the names of the threads begin
 _AHEAD = 2  # handfuls decoded ahead of the one that is being read, beside one for each thread
 _HANDFUL_BYTES = 64 << 20  # archive members held by one handful; one larger member goes alone
 
@@ -113,16 +115,17 @@ class Scorer:
     ) -> Iterator[Prediction | Refusal]:
         handfuls = _handfuls(items, self.batch)
         running: deque[Future[list[Prediction | Refusal]]] = deque()
-        with ThreadPoolExecutor(self.threads, "carina-score") as pool:
-            try:
-                for handful in handfuls:
-                    running.append(pool.submit(self._score_handful, handful, decoders))
-                    if len(running) >= self.threads + _AHEAD:
-                        yield from running.popleft().result()
-                while running:
+        pool = ThreadPoolExecutor(self.threads, _THREADS)
+        try:
+            for handful in handfuls:
+                running.append(pool.submit(self._score_handful, handful, decoders))
+                if len(running) >= self.threads + _AHEAD:
                     yield from running.popleft().result()
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+            while running:
+                yield from running.popleft().result()
+        finally:  # answers that nobody took to the end may be collected in one of the pool's own threads
+            ours = threading.current_thread().name.startswith(_THREADS)
+            pool.shutdown(wait=not ours, cancel_futures=True)
 
     def _score_handful(
         self, handful: list[Input | Refusal], decoders: Decoders
