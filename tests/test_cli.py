@@ -108,6 +108,23 @@ def test_evaluate_says_recall_of_disease_first(road: Path) -> None:
     }
 
 
+def test_a_study_runs_from_nothing_and_its_rows_can_be_compared(road: Path) -> None:
+    study = road / "study"
+    done = carina("study", road / "catalogue", "report-small", "--out", study)
+    assert done.returncode == 0, done.stderr
+    head = next(line for line in done.stdout.splitlines() if line.split()[:1] == ["row"])
+    assert head.split()[:6] == ["row", "size", "body", "epochs", "minutes", "accuracy"]
+    assert "Can this be believed?" in done.stdout
+    written = json.loads((study / "study.json").read_text())
+    assert [row["row"] for row in written["rows"]] == ["1", "2", "3"]
+    assert len(list((study / "runs").iterdir())) == 3
+    assert "trained as 3 runs of 4 epochs" in written["sharing"]  # alone they would be 8
+    compared = carina("compare", study / "rows" / "1", study / written["rows"][1]["run"], "--split", "test")
+    assert compared.returncode == 0, compared.stderr
+    last = compared.stdout.strip().splitlines()[-1]
+    assert "more than chance" in last or "chance could not make" in last
+
+
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
 def test_score_gives_a_row_to_every_film_and_refuses_the_broken_ones(road: Path, suffix: str) -> None:
     out = road / f"scores.{suffix}"

@@ -139,8 +139,8 @@ def compared(first: Answers, second: Answers, *, seed: int = 0) -> Comparison:
     found = share_differences(
         patients,
         [
-            (ACCURACY, *right, np.ones(len(ill), dtype=np.bool_)),
-            (RECALL, *flagged, ill),
+            (ACCURACY, right[0], right[1], np.ones(len(ill), dtype=np.bool_)),
+            (RECALL, flagged[0], flagged[1], ill),
             (SPECIFICITY, ~flagged[0], ~flagged[1], ~ill),
         ],
         seed=seed,

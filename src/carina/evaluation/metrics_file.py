@@ -77,9 +77,15 @@ def _detection(values: Mapping[str, Any]) -> Detection:
 
 
 def _class_figures(values: Mapping[str, Any]) -> ClassFigures:
-    told: dict[str, Any] = {name: values[name] for name in ("name", "healthy", "films")}
-    told |= {name: Rate(**values[name]) for name in ("recall", "precision", "detected")}
-    return ClassFigures(**told, auc=Area(**values["auc"]))
+    return ClassFigures(
+        name=values["name"],
+        healthy=values["healthy"],
+        films=values["films"],
+        recall=Rate(**values["recall"]),
+        precision=Rate(**values["precision"]),
+        detected=Rate(**values["detected"]),
+        auc=Area(**values["auc"]),
+    )
 
 
 def _belief(values: Mapping[str, Any]) -> Belief:

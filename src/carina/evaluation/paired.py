@@ -175,4 +175,5 @@ def _correlation(drawn: NDArray[np.float64]) -> float:
     """Between two rows of draws; 0 where either never varies, which is the careful answer."""
     if drawn.shape[1] < 2 or (drawn.std(axis=1) <= 0).any():
         return 0.0
-    return float(np.clip(np.asarray(np.corrcoef(drawn))[0, 1], 0.0, 1.0))
+    one, other = drawn - drawn.mean(axis=1, keepdims=True)
+    return float(np.clip(one @ other / np.sqrt((one @ one) * (other @ other)), 0.0, 1.0))
