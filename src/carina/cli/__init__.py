@@ -16,6 +16,7 @@ import typer
 
 from carina import __version__
 from carina.cli import bundles, claims, decisions, learning, pipelines, review, sets, study, trust
+from carina.cli.options import Devices, Mlflow, Nodes, Precision
 from carina.errors import CarinaError, MissingExtra
 
 NOTICE = "Research use. Not a medical device. Every film must be read by a qualified person."
@@ -165,13 +166,10 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key; may be repeated."),
     ] = None,
-    devices: Annotated[int, typer.Option(min=1, help="Devices on this machine.")] = 1,
-    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
-    precision: Annotated[str, typer.Option(help="auto, 32-true, bf16-mixed or 16-mixed.")] = "auto",
-    mlflow: Annotated[
-        str | None,
-        typer.Option(metavar="FOLDER|URI", help="Log to MLflow as well; a folder needs no server."),
-    ] = None,
+    devices: Devices = 1,
+    nodes: Nodes = 1,
+    precision: Precision = "auto",
+    mlflow: Mlflow = None,
 ) -> None:
     """Train a classifier by transfer learning and export it as a bundle."""
     from carina.terminal import bars, output

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from carina.cli.options import Devices, Mlflow, Nodes, Precision
 from carina.errors import MissingExtra
 
 app = typer.Typer()
@@ -35,13 +36,10 @@ def study(
             "--set", metavar="KEY=VALUE", help="Override a recipe key in every row; may be repeated."
         ),
     ] = None,
-    devices: Annotated[int, typer.Option(min=1, help="Devices on this machine.")] = 1,
-    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
-    precision: Annotated[str, typer.Option(help="auto, 32-true, bf16-mixed or 16-mixed.")] = "auto",
-    mlflow: Annotated[
-        str | None,
-        typer.Option(metavar="FOLDER|URI", help="Log to MLflow as well; a folder needs no server."),
-    ] = None,
+    devices: Devices = 1,
+    nodes: Nodes = 1,
+    precision: Precision = "auto",
+    mlflow: Mlflow = None,
 ) -> None:
     """Train all rows of a study, shared stages once, and set them beside what was reported."""
     from carina.terminal import bars, output, show, table

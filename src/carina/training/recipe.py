@@ -226,21 +226,26 @@ def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     override, the key, and what to write instead.
     """
     path = shipped(Path(path))
-    try:
-        keys = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RecipeError(
-            f"{path}: no such recipe; name a TOML file, or one that comes with Carina (quick, demo, resnet34)"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        fault = getattr(error, "strerror", None) or error
-        raise RecipeError(f"{path}: cannot be read ({fault}); a recipe is a TOML file in UTF-8") from error
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{path}: not valid TOML: {error}") from error
+    keys = read_toml(path, "recipe", ("quick", "demo", "resnet34"))
     for override in overrides:
         _override(keys, override)
     keys.setdefault("name", path.stem)
     return parse_recipe(keys, origin=str(path))
+
+
+def read_toml(path: Path, what: str, ship: Sequence[str]) -> dict[str, Any]:
+    """The content of a recipe or a study; ``ship`` names those that come with Carina. Raises RecipeError."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(
+            f"{path}: no such {what}; name a TOML file, or one that comes with Carina ({', '.join(ship)})"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        fault = getattr(error, "strerror", None) or error
+        raise RecipeError(f"{path}: cannot be read ({fault}); a {what} is a TOML file in UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path}: not valid TOML: {error}") from error
 
 
 def shipped(path: Path) -> Path:

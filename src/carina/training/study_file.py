@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from carina.errors import RecipeError
-from carina.training.recipe import Recipe, overridden, parse_recipe, shipped
+from carina.training.recipe import Recipe, overridden, parse_recipe, read_toml, shipped
 
 SHARED = ("data", "model", "train")
 _NAME = re.compile(r"[\w.+-]+")
@@ -104,16 +103,7 @@ def load_study(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> S
     row, the key, and what to write instead.
     """
     path = shipped(Path(path))
-    try:
-        keys = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RecipeError(
-            f"{path}: no such study; name a TOML file, or one that comes with Carina (report, report-small)"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read ({error}); a study is a TOML file in UTF-8") from error
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{path}: not valid TOML: {error}") from error
+    keys = read_toml(path, "study", ("report", "report-small"))
     keys.setdefault("name", path.stem)
     return parse_study(keys, overrides, origin=str(path))
 
