@@ -65,6 +65,7 @@ def test_a_request_that_ends_a_fresh_child_is_blamed(child: Child) -> None:
 
 def test_a_request_that_meets_the_end_of_an_older_child_is_put_once_more(child: Child) -> None:
     child.ask({"do": "echo"})
+    assert child.pid is not None
     os.kill(child.pid, signal.SIGSEGV)
     assert child.ask({"do": "echo"}) == ({"said": "echo"}, b"")
     assert child.ask({"do": "die"}) == Ended(how="Segmentation fault")  # it ended two of them
@@ -79,6 +80,7 @@ def test_what_was_begun_is_not_asked_twice(child: Child) -> None:
 def test_a_child_that_stops_is_ended_within_its_time() -> None:
     child = Child("child_works:work", Limits(seconds=1.0))
     child.ask({"do": "echo"})
+    assert child.pid is not None
     os.kill(child.pid, signal.SIGSTOP)  # it will never answer
     began = time.monotonic()
     assert child.ask({"do": "echo"}) == Ended(slow=True)

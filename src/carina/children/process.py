@@ -44,7 +44,7 @@ class Child:
 
     def __init__(self, work: str, limits: Limits) -> None:
         self.work, self.limits = work, limits
-        self.pid = -1
+        self.pid: int | None = None  # never -1: a signal to that goes to every process there is
         self.served = 0  # requests that the process which runs now has answered
         self._requests = self._answers = -1
         self._ready = False
@@ -67,7 +67,7 @@ class Child:
 
     def start(self) -> None:
         """Start the process, if it does not run."""
-        if self.pid < 0:
+        if self.pid is None:
             self._start()
 
     def begin(self, head: dict[str, Any], payload: bytes = b"") -> None:
@@ -157,7 +157,7 @@ class Child:
 
     def _end(self, *, kill: bool) -> int:
         """End the process; the signal that ended it, 0 where it ended by itself or never ran."""
-        if self.pid < 0:
+        if self.pid is None:
             return 0
         os.close(self._requests)
         os.close(self._answers)
@@ -166,7 +166,7 @@ class Child:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
             _, status = os.waitpid(self.pid, 0)
-        self.pid, self.served, self._begun = -1, 0, None
+        self.pid, self.served, self._begun = None, 0, None
         return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
 
 
