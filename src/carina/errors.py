@@ -26,6 +26,8 @@
     ├── ClaimError            a claim the data cannot carry, or one that makes no sense
     ├── RulesError            a department's priority rules cannot be used
     ├── OutputError           a result cannot be written
+    ├── PeopleError           a user or a key cannot be made, changed or found
+    ├── SignInRefused         the name and the password were not taken, or not looked at
     ├── DecoderError          no process can be started that decodes films
     └── MissingExtra          an optional part of Carina is not installed
 
@@ -176,6 +178,18 @@ class RulesError(CarinaError):
 
 class OutputError(CarinaError):
     """A result cannot be written."""
+
+
+class PeopleError(CarinaError):
+    """A user or a key cannot be made, changed or found."""
+
+
+class SignInRefused(CarinaError):
+    """The name and the password were not taken, or not looked at. ``wait`` is in seconds."""
+
+    def __init__(self, message: str, wait: float = 0.0) -> None:
+        self.wait = wait
+        super().__init__(message)
 
 
 class DecoderError(CarinaError):
