@@ -33,6 +33,8 @@
     │   ├── NotStored             a DICOM object of a kind that is not taken
     │   └── InstanceTooLarge      more bytes than one instance may have
     ├── DatabaseError         the database cannot be used as it is
+    ├── PeopleError           a user or a key cannot be made, changed or found
+    ├── SignInRefused         the name and the password were not taken, or not looked at
     ├── DecoderError          no process can be started that decodes films
     └── MissingExtra          an optional part of Carina is not installed
 
@@ -226,6 +228,18 @@ class InstanceTooLarge(StoreError):
 
 class DatabaseError(CarinaError):
     """The database cannot be used as it is: of a newer version, not yet made, out of reach."""
+
+
+class PeopleError(CarinaError):
+    """A user or a key cannot be made, changed or found."""
+
+
+class SignInRefused(CarinaError):
+    """The name and the password were not taken, or not looked at. ``wait`` is in seconds."""
+
+    def __init__(self, message: str, wait: float = 0.0) -> None:
+        self.wait = wait
+        super().__init__(message)
 
 
 class DecoderError(CarinaError):
