@@ -116,9 +116,7 @@ def test_what_is_wrong_with_the_settings_is_said_and_nothing_is_raised(
         assert found.status.why_not == found.why_not
 
 
-def test_a_network_that_answers_with_no_number_never_goes_on_duty(
-    settings: Settings, tmp_path: Path
-) -> None:
+def test_a_network_that_answers_with_no_number_never_goes_on_duty(settings: Settings, tmp_path: Path) -> None:
     import onnx
     from onnx import numpy_helper
 

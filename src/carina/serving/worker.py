@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from carina.errors import BundleError, CarinaError
 from carina.records import Prediction, Refusal
@@ -263,13 +263,13 @@ class Worker:
 
     def _once_more(self) -> None:
         """The model is back: films of unread studies that no model looked at are looked at after all."""
-        newer = select(PredictionRow.id).where(PredictionRow.instance_id == Instance.id)
-        said, row = newer.order_by(PredictionRow.id.desc()).limit(1).scalar_subquery(), PredictionRow
+        row, newer = PredictionRow, aliased(PredictionRow)
+        said_since = select(newer.id).where(newer.instance_id == row.instance_id, newer.id > row.id).exists()
         missed = (
-            select(Instance.id)
+            select(row.instance_id)
+            .join(Instance, Instance.id == row.instance_id)
             .join(Study, Study.id == Instance.study_id)
-            .join(row, row.instance_id == Instance.id)
-            .where(row.code == NOT_READY, Study.read_at.is_(None), row.id == said)
+            .where(row.code == NOT_READY, Study.read_at.is_(None), ~said_since)
         )
         with self._database.write() as session:
             numbers = list(session.scalars(missed))
