@@ -97,11 +97,11 @@ FOREIGN = {
     "typing_extensions", "typing_inspection",
 }  # fmt: skip
 OURS = {
-    "__main__", "errors", "images", "images.preparation", "images.resize", "lines", "quick", "records",
+    "__main__", "children", "children.process", "children.wire", "errors", "images",
+    "images.preparation", "images.resize", "lines", "quick", "records",
     "scoring", "scoring.abstain", "scoring.bundle", "scoring.contents", "scoring.decoding",
     "scoring.distance", "scoring.frontal", "scoring.inputs", "scoring.intended", "scoring.kept",
     "scoring.manifest", "scoring.receipts", "scoring.run", "scoring.scorer", "scoring.session",
-    "scoring.wire",
 }  # fmt: skip
 
 

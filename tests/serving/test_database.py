@@ -13,13 +13,18 @@ from carina.serving.schema import Event
 NOW = datetime(2026, 11, 23, 12, 30, 15, 123456, tzinfo=UTC)
 
 
+def fail_within_a_transaction(database: Database) -> None:
+    with database.write() as session:
+        session.add(Event(at=NOW, kind="lost", study_id=None))
+        session.flush()
+        raise ZeroDivisionError
+
+
 def test_what_is_written_is_read_and_what_failed_is_not(database: Database) -> None:
     with database.write() as session:
         session.add(Event(at=NOW, kind="study", study_id=None))
-    with pytest.raises(ZeroDivisionError), database.write() as session:
-        session.add(Event(at=NOW, kind="lost", study_id=None))
-        session.flush()
-        1 / 0  # noqa: B018
+    with pytest.raises(ZeroDivisionError):
+        fail_within_a_transaction(database)
     with database.read() as session:
         assert [event.kind for event in session.scalars(select(Event))] == ["study"]
 
