@@ -32,6 +32,7 @@
     │   ├── NotDicom              it is no DICOM instance
     │   ├── NotStored             a DICOM object of a kind that is not taken
     │   └── InstanceTooLarge      more bytes than one instance may have
+    ├── ListenerError         the DICOM port cannot be opened, or would be open to anybody
     ├── DatabaseError         the database cannot be used as it is
     ├── PeopleError           a user or a key cannot be made, changed or found
     ├── SignInRefused         the name and the password were not taken, or not looked at
@@ -229,6 +230,10 @@ class InstanceTooLarge(StoreError):
     """More bytes than one instance may have."""
 
     status, http = 0xC001, 413
+
+
+class ListenerError(CarinaError):
+    """The DICOM port cannot be opened, or would be open to anybody."""
 
 
 class DatabaseError(CarinaError):

@@ -62,6 +62,18 @@ def claim(
     return jobs
 
 
+def waiting(session: Session, kind: str, now: datetime) -> bool:
+    """Whether anything is to be done; asked without a lock."""
+    any_job = select(Job.id).where(Job.state == JobState.WAITING, Job.kind == kind, Job.not_before <= now)
+    return session.scalar(any_job.limit(1)) is not None
+
+
+def overdue(session: Session, kind: str, now: datetime) -> bool:
+    """Whether a lease has ended; asked without a lock."""
+    over = select(Job.id).where(Job.state == JobState.TAKEN, Job.kind == kind, Job.lease_until < now)
+    return session.scalar(over.limit(1)) is not None
+
+
 def finish(session: Session, job: Job, worker: str) -> bool:
     """Mark a job as done. False where it is no longer this worker's: then its result must not be kept."""
     done = update(Job).where(Job.id == job.id, Job.worker == worker, Job.state == JobState.TAKEN)

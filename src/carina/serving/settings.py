@@ -153,7 +153,8 @@ class Settings(BaseSettings):
     model: Path | None = None
     site: str | None = None  # whose operating point of the bundle is used
     target_sensitivity: float | None = Field(default=None, gt=0, lt=1)
-    urgent: tuple[str, ...] = ()  # classes that are flagged "now"
+    suggest_clear: float | None = Field(default=None, gt=0, lt=1)  # target of "likely clear"; last step only
+    urgent: tuple[str, ...] = ()  # classes that are flagged "now"; none named: Carina's own rules
     dicom: Dicom = Dicom()
     web: Web = Web()
     destinations: tuple[Destination, ...] = ()

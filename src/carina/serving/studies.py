@@ -53,7 +53,7 @@ class _Said:
 
 
 def locked(session: Session, numbers: Sequence[int]) -> list[Study]:
-    """Studies by number, in that order, locked until the transaction ends, as the database has them now."""
+    """Studies in the order of their numbers, locked until the transaction ends, as they are now."""
     wanted = select(Study).where(Study.id.in_(numbers)).order_by(Study.id).with_for_update()
     return list(session.scalars(wanted.execution_options(populate_existing=True)))
 
