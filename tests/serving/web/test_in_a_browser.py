@@ -1,4 +1,4 @@
-"""The page in a real browser: keys, live order, window and level, feedback, hostile headers, accessibility."""
+"""The page in a real browser: keys, live order, window and level, feedback, hostile headers, access."""
 
 from __future__ import annotations
 
@@ -171,8 +171,10 @@ def test_window_level_zoom_pan_and_invert_work_on_16_bit_pixels(
     page = seen.sign_in(place, path=f"/studies/{study}")
     page.wait_for_selector("canvas[data-state=shown]")
     canvas = page.locator("#film")
-    middle = "(() => { const c = document.getElementById('film'), x = c.getContext('2d'); " \
-        "return x.getImageData(c.width / 2, c.height / 2, 1, 1).data[0]; })()"  # fmt: skip
+    middle = """(() => {
+        const c = document.getElementById('film'), x = c.getContext('2d');
+        return x.getImageData(c.width / 2, c.height / 2, 1, 1).data[0];
+    })()"""
     before, gray = canvas.evaluate("each => ({...each.dataset})"), page.evaluate(middle)
     box = canvas.bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
@@ -292,8 +294,8 @@ def test_axe_finds_no_fault_on_any_page(
     with scene.database.write() as session:
         session.add(
             Delivery(
-                study_id=study, version=1, destination="pacs", kind="sr", uid="2.25.1", state="dead", attempts=12,
-                created_at=NOW, not_before=NOW, error="connection refused",
+                study_id=study, version=1, destination="pacs", kind="sr", uid="2.25.1", state="dead",
+                attempts=12, created_at=NOW, not_before=NOW, error="connection refused",
             )
         )  # fmt: skip
     scene.well(store="the disk is nearly full")
