@@ -160,7 +160,8 @@ def test_a_late_film_opens_a_study_again_and_its_results_are_sent_anew(
         studies.arrive(kept, later, settings.waits)
         late = add_film(session, kept, at=later)
         assert (kept.state, kept.version, kept.outcome) == (StudyState.RECEIVING, 2, None)
-        assert (kept.read_at, kept.received_at, kept.rank) == (None, later, Rank.NOT_ANALYSED)
+        assert (kept.read_at, kept.rank) == (None, Rank.NOT_ANALYSED)
+        assert kept.due_at == later + timedelta(minutes=120)
     with sqlite.write() as session:
         (kept,) = studies.locked(session, [study.id])
         say(session, session.get_one(Instance, late.id), SOON)

@@ -12,14 +12,15 @@ import logging
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, BinaryIO, Literal
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Row, insert, select
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from carina.errors import NotDicom, NotStored, StoreError, StoreFault, StoreFull
+from carina.serving import order, studies
 from carina.serving.archive import Archive, Stored
 from carina.serving.database import Database
 from carina.serving.header import Header, picture_header, read_header
@@ -72,7 +73,7 @@ class Intake:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.database, self.archive = database, archive
-        self._wait = timedelta(minutes=settings.waits.not_analysed)
+        self._waits = settings.waits
         self._clock = clock
 
     def take(
@@ -244,29 +245,18 @@ class Intake:
             values = facts | {
                 "uid": header.study_uid, "origin": origin, "state": StudyState.RECEIVING, "version": 1,
                 "received_at": now, "last_received_at": now, "rank": int(Rank.NOT_ANALYSED), "weight": 0.0,
-                "due_at": now + self._wait, "second_reading": False, "conflict": conflict,
+                "due_at": now + order.cap(Rank.NOT_ANALYSED, self._waits), "second_reading": False,
+                "conflict": conflict,
             }  # fmt: skip
             made = session.scalar(insert(Study).values(values).returning(Study.id))
             assert made is not None
             return made, None
         stranger = bool(header.patient_id and found.patient_id and header.patient_id != found.patient_id)
-        changes: dict[str, Any] = {
-            "last_received_at": now,
-            "conflict": found.conflict or conflict or stranger,
-        }
-        if not stranger:
-            changes |= {
-                name: value
-                for name, value in facts.items()
-                if value is not None and getattr(found, name) is None
-            }
-        if found.state == StudyState.COMPLETE:
-            changes |= {"state": StudyState.RECEIVING, "version": found.version + 1}
-        if found.rank > Rank.NOT_ANALYSED:
-            changes |= {"rank": int(Rank.NOT_ANALYSED), "weight": 0.0, "due_at": now + self._wait}
-        if found.read_at is not None:
-            changes |= {"read_at": None, "read_by": None}
-        session.execute(update(Study).where(Study.id == found.id).values(changes))
+        found.conflict = found.conflict or conflict or stranger
+        for name, value in facts.items():
+            if not stranger and value is not None and getattr(found, name) is None:
+                setattr(found, name, value)
+        studies.arrive(found, now, self._waits)
         return found.id, "it names another patient than the rest of its study" if stranger else None
 
 
