@@ -36,6 +36,11 @@
     ├── DatabaseError         the database cannot be used as it is
     ├── PeopleError           a user or a key cannot be made, changed or found
     ├── SignInRefused         the name and the password were not taken, or not looked at
+    ├── DeliveryError         a result cannot be built or sent
+    │   ├── Unreachable           nobody answers there: the same result is sent later
+    │   └── Rejected              somebody answered, and did not take it
+    ├── StepError             the roll-out may not go to that step yet
+    ├── ReportError           a table of reports cannot be read
     ├── DecoderError          no process can be started that decodes films
     └── MissingExtra          an optional part of Carina is not installed
 
@@ -245,6 +250,26 @@ class SignInRefused(CarinaError):
     def __init__(self, message: str, wait: float = 0.0) -> None:
         self.wait = wait
         super().__init__(message)
+
+
+class DeliveryError(CarinaError):
+    """A result cannot be built or sent."""
+
+
+class Unreachable(DeliveryError):
+    """Nobody answers there: the same result is sent later."""
+
+
+class Rejected(DeliveryError):
+    """Somebody answered, and did not take it."""
+
+
+class StepError(CarinaError):
+    """The roll-out may not go to that step yet."""
+
+
+class ReportError(CarinaError):
+    """A table of reports cannot be read."""
 
 
 class DecoderError(CarinaError):

@@ -159,8 +159,10 @@ def _header(file: BinaryIO, sha256: str) -> Header:
 
 def picture_header(sha256: str) -> Header:
     """The header of a picture without one (JPEG, PNG): a study of its own, told by its content."""
-    kinds = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
-    return Header(*(derived_uid(kind, sha256) for kind in kinds))
+    study, series, instance = (
+        derived_uid(kind, sha256) for kind in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+    )
+    return Header(study, series, instance)
 
 
 def derived_uid(kind: str, what: str) -> str:

@@ -285,7 +285,7 @@ def _receipt(row: Row[Any], status: Literal["stored", "known", "conflict"]) -> R
 def _series(session: Session, header: Header, study: int) -> int:
     found = session.scalar(select(Series.id).where(Series.study_id == study, Series.uid == header.series_uid))
     if found is not None:
-        return found
+        return int(found)
     values = {
         "study_id": study, "uid": header.series_uid, "modality": header.modality,
         "number": header.series_number, "description": header.series_description,
@@ -293,7 +293,7 @@ def _series(session: Session, header: Header, study: int) -> int:
     }  # fmt: skip
     made = session.scalar(insert(Series).values(values).returning(Series.id))
     assert made is not None
-    return made
+    return int(made)
 
 
 def _same_bytes(one: BinaryIO, other: BinaryIO) -> bool:
