@@ -96,24 +96,6 @@ def stand(study: Study, waits: Waits) -> None:
     study.rank, study.weight, study.due_at = int(found.rank), found.weight, found.due_at
 
 
-def arrive(study: Study, now: datetime, waits: Waits) -> None:
-    """A film of a known study arrived: the study is open (again), and undecided unless it is flagged.
-
-    A complete study gets a new version, so that its results are sent anew. One that had been read is
-    unread again. What a film alone decided (flagged, or not analysed) holds until all have been looked at.
-    """
-    study.last_received_at = now
-    if study.state == StudyState.COMPLETE:
-        study.state = StudyState.RECEIVING
-        study.version += 1
-    if study.read_at is not None:
-        study.read_at = study.read_by = study.raised_at = study.flagged_by = None
-    if study.rank > Rank.NOT_ANALYSED:
-        because = "a film that came later must still be looked at"
-        _take(study, _Said(0, False, None, because=because), None)
-        stand(study, waits)
-
-
 def settle(session: Session, now: datetime, settings: Settings, enqueue: Enqueue) -> int:
     """Complete the studies of which nothing came for the quiet time; how many there are.
 
