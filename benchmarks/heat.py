@@ -77,7 +77,7 @@ def measured(model: Path, count: int) -> str:
         f"The map has {exact.shape[1]} × {exact.shape[2]} cells, a lesion takes {area.mean():.0%} of a film.",
         f"`python benchmarks/heat.py --films {count}`",
         "",
-        "| heat of the true class | strongest place on the lesion | heat on the lesion | processor ms a film |",
+        "| heat of the true class | strongest place on the lesion | heat on it | processor ms a film |",
         "|---|---|---|---|",
         f"| an even map | {area.mean():.0%} | {area.mean():.0%} | |",
         row("exact CAM from ONNX", exact, lesions, exact_ms),
