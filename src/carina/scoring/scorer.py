@@ -101,11 +101,15 @@ class Scorer:
         """
         named = [paths] if isinstance(paths, str | os.PathLike) else paths
         items = films(named, skipped, without=without)
-        return self._answers(items if done is None else _others(items, done), decoders)
+        return self.answers(items if done is None else _others(items, done), decoders)
 
-    def _answers(
+    def answers(
         self, items: Iterator[Input | Refusal], decoders: Decoders | None = None
     ) -> Iterator[Prediction | Refusal]:
+        """One answer for each item, in order; items are asked for as the work goes on.
+
+        Raises :class:`~carina.errors.DecoderError` where no decoding process can be started.
+        """
         with ExitStack() as stack:
             mine = decoders or stack.enter_context(Decoders(self.bundle.preparation))
             yield from self._in_order(items, mine)
