@@ -137,6 +137,42 @@ class GrayScale:
             return math.inf
         return float(np.abs(after.astype(np.int32) - before).mean()) / 257
 
+    def wide(self, stored: NDArray[Any]) -> tuple[NDArray[np.uint16], tuple[float, float]] | None:
+        """Stored values (H, W) → every value that occurs, evenly over uint16, and the window in it.
+
+        ``None`` where the header brings a curve (a VOI LUT, a sigmoid) and no window. Without a window, or
+        with one that hides the film, it is the one between which all but one hundredth of the pixels lie.
+        """
+        if isinstance(self.voi, Lut) or (self.voi is not None and self.voi.function == "SIGMOID"):
+            return None
+        index = np.clip(stored, self.low, self.high) - self.low
+        counts = np.bincount(index.ravel(), minlength=self.high - self.low + 1)
+        values = np.arange(self.low, self.high + 1)
+        padded = np.zeros(len(values), bool)
+        if self.padding is not None:
+            padded = (values >= self.padding[0]) & (values <= self.padding[1])
+            counts[padded] = 0
+        linear = values.astype(np.float64)
+        modality = self.modality(linear) if self.modality else linear * self.slope + self.intercept
+        used = modality[counts > 0]
+        least, most = (float(used.min()), float(used.max())) if len(used) else (0.0, 0.0)
+        spread = most - least or 1.0
+        ends = _robust_range(modality, counts)
+        if isinstance(self.voi, Window):
+            shift, less = (0.5, 1.0) if self.voi.function == "LINEAR" else (0.0, 0.0)
+            half = max(self.voi.width - less, 1.0) / 2
+            asked = self.voi.center - shift - half, self.voi.center - shift + half
+            ends = asked if asked[1] > least and asked[0] < most else ends
+        elif len(values) <= 256:
+            ends = float(modality.min()), float(modality.max())
+        shares = np.clip((modality - least) / spread, 0, 1)
+        window = sorted((end - least) / spread for end in ends)
+        if self.inverse:
+            shares, window = 1 - shares, [1 - window[1], 1 - window[0]]
+        shares[padded] = 0.0
+        table = np.floor(shares * 65535 + 0.5).astype(np.uint16)
+        return table[index], (window[0] * 65535, window[1] * 65535)
+
     def _ends(self) -> tuple[float, float] | None:
         """The stored values that a linear window shows as 0 and as 1, before the polarity."""
         window = self.voi

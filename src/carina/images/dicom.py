@@ -84,6 +84,22 @@ def read_reduced(
     return pixels, whole, _facts(ds, data, layout, pixels.shape, name)
 
 
+def read_wide(data: bytes, name: str, max_pixels: int) -> tuple[Pixels, tuple[float, float], FilmFacts]:
+    """All gray values of a DICOM film, for a person who sets the window: uint16 (H, W), dark = low.
+
+    The header's window cuts off nothing here; it comes back as the values that it shows black and white.
+    Where the header brings a curve instead of a window, its brightness is taken as it is.
+    """
+    ds, layout, source = _located(data, name, max_pixels)
+    samples, photometric = source.values(layout, name, max_pixels)
+    scale = _gray_scale(ds, layout) if samples.ndim == 2 and photometric in _GRAY else None
+    found = scale.wide(samples) if scale is not None else None
+    pixels, window = found or (_gray(ds, samples, layout, photometric, name), (0.0, 65535.0))
+    deep = pixels.astype(np.uint16) * 257 if pixels.dtype == np.uint8 else pixels
+    pixels = _square(ds, deep, max_pixels)
+    return pixels, window, _facts(ds, data, layout, pixels.shape, name)
+
+
 def _by_wavelet(
     scale: GrayScale, layout: Layout, frame: bytes, allowed: int, name: str
 ) -> tuple[Pixels, Box] | None:

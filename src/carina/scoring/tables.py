@@ -21,6 +21,7 @@ from typing import Any, Self
 from carina.errors import OutputError
 from carina.folders import check_outside_bundles
 from carina.records import Prediction, Refusal
+from carina.scoring.heat import outside
 from carina.scoring.sets import OR, Sets
 from carina.scoring.unfinished import CsvForm, Done, Form, JsonForm, Unfinished, harmless
 from carina.taxonomy import column_name
@@ -36,16 +37,17 @@ class ScoreTable:
     """Write scores row by row; a context manager.
 
     The columns are ``path``, ``class`` (the most probable), ``p_disease``, one ``p_<class>`` for each
-    class, with ``sets`` a column ``set`` ("TB or Other Findings"), and ``refused``: empty, or the reason,
-    and then class and probabilities are empty (null in JSON lines and Parquet). Probabilities are
-    written with all the digits of a float32. The suffix chooses the form. Raises
-    :class:`~carina.errors.OutputError` when the suffix is none of ``.csv .jsonl .parquet``, when a folder
-    stands there or the place lies in a bundle, when two classes would share a column, when another process
-    writes the same table, and when the disk fails: it says how many films were written. Left by any
-    exception no table appears, and the rows so far wait in a hidden file; with ``resume`` the next table
-    that is ``made_by`` the same (model and settings) goes on with them: :meth:`earlier` tells them,
-    :meth:`has` knows their films. To resume a table that is complete, or was begun by another model, is
-    an ``OutputError`` too; where nothing was begun, it is begun.
+    class, with ``sets`` a column ``set`` ("TB or Other Findings"), with ``heat`` a column ``heat_outside``
+    (:func:`carina.scoring.heat.outside` of the class's map), and ``refused``: empty, or the reason, and
+    then class and probabilities are empty (null in JSON lines and Parquet). Probabilities are written with
+    all the digits of a float32. The suffix chooses the form. Raises :class:`~carina.errors.OutputError`
+    when the suffix is none of ``.csv .jsonl .parquet``, when a folder stands there or the place lies in a
+    bundle, when two classes would share a column, when another process writes the same table, and when the
+    disk fails: it says how many films were written. Left by any exception no table appears, and the rows so
+    far wait in a hidden file; with ``resume`` the next table that is ``made_by`` the same (model and
+    settings) goes on with them: :meth:`earlier` tells them, :meth:`has` knows their films. To resume a
+    table that is complete, or was begun by another model, is an ``OutputError`` too; where nothing was
+    begun, it is begun.
     """
 
     def __init__(
@@ -54,13 +56,15 @@ class ScoreTable:
         classes: Sequence[str],
         sets: Sets | None = None,
         *,
+        heat: bool = False,
         made_by: str = "",
         resume: bool = False,
     ) -> None:
         self.path = Path(path)
         self.classes = tuple(classes)
         self.sets = sets
-        added = () if sets is None else ("set",)
+        self.heat = heat
+        added = (*(() if sets is None else ("set",)), *(("heat_outside",) if heat else ()))
         self.columns = ("path", "class", "p_disease", *map(column_name, self.classes), *added, "refused")
         if len(set(self.columns)) != len(self.columns):
             raise OutputError(f"{self.path}: a class is called like another column; rename the class")
@@ -149,6 +153,7 @@ class ScoreTable:
             "p_disease": round(item.p_disease, 9),
             **dict(probabilities),
             **sets,
+            **({"heat_outside": _outside(item)} if self.heat else {}),
             "refused": "",
         }
 
@@ -172,6 +177,10 @@ def _write_parquet(path: Path, columns: Sequence[str], rows: Iterator[Row]) -> N
     with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as file:
         while group := list(islice(rows, _ROW_GROUP)):
             file.write_table(pyarrow.Table.from_pylist(group, schema=schema))
+
+
+def _outside(item: Prediction) -> float:
+    return round(outside(item.cam[item.classes.index(item.top_class)]), 4)
 
 
 def _short(probability: Any) -> float:

@@ -43,6 +43,7 @@ def sign_in(
     """
     account = people.sha256(people.account(name))
     with database.write() as session:
+        session.execute(delete(SignInAttempt).where(SignInAttempt.at < now - KNOWN))
         wait = _wait(session, account, address, now)
         if wait is None:
             attempt = SignInAttempt(at=now, account_sha256=account, address=address)
@@ -107,7 +108,7 @@ def _failed(session: Session, user: User | None, address: str, now: datetime) ->
 
 
 def _was_right(session: Session, number: int, account: str, address: str, now: datetime) -> None:
-    """Remember the address, forget the wrong guesses made from it for this account, and all old ones."""
+    """Remember the address, and forget the wrong guesses made from it for this account."""
     session.execute(update(SignInAttempt).where(SignInAttempt.id == number).values(right=True))
     session.execute(
         delete(SignInAttempt).where(
@@ -116,4 +117,3 @@ def _was_right(session: Session, number: int, account: str, address: str, now: d
             SignInAttempt.id != number,
         )
     )
-    session.execute(delete(SignInAttempt).where(SignInAttempt.at < now - KNOWN))

@@ -17,7 +17,7 @@ from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from carina.errors import PeopleError
@@ -152,11 +152,15 @@ def of_session(session: Session, token: str, now: datetime) -> Person | None:
     return Person(row[1].name, Role(row[1].role), row[0].csrf)
 
 
+def is_stale(session: Session, token: str, now: datetime) -> bool:
+    """Whether it is time to note that a session was used; to the minute is enough."""
+    at = session.scalar(select(WebSession.seen_at).where(WebSession.token_sha256 == sha256(token)))
+    return at is not None and now - at >= _SEEN
+
+
 def seen(session: Session, token: str, now: datetime) -> None:
-    """Note that a session was used, to the minute."""
-    found = session.scalar(select(WebSession).where(WebSession.token_sha256 == sha256(token)))
-    if found is not None and now - found.seen_at >= _SEEN:
-        found.seen_at = now
+    """Note that a session was used."""
+    session.execute(update(WebSession).where(WebSession.token_sha256 == sha256(token)).values(seen_at=now))
 
 
 def sign_out(session: Session, token: str) -> None:
