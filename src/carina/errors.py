@@ -17,7 +17,8 @@
     │   ├── CatalogueError        a catalogue is missing, incomplete or damaged
     │   ├── CacheError            a prepared film cannot be had
     │   ├── DecisionError         a file does not hold a person's decisions
-    │   └── FetchError            a public set cannot be had whole, or must be asked for
+    │   ├── FetchError            a public set cannot be had whole, or must be asked for
+    │   └── StoreError            a store of films does not answer
     ├── RecipeError           a recipe key is unknown, wrong or contradicts another
     ├── WeightsError          weights do not fit the network they were meant for
     ├── RunError              a run folder cannot be started, resumed or finished
@@ -27,6 +28,7 @@
     ├── RulesError            a department's priority rules cannot be used
     ├── OutputError           a result cannot be written
     ├── DecoderError          no process can be started that decodes films
+    ├── ClusterError          a cluster cannot be reached, or cannot score what it was given
     └── MissingExtra          an optional part of Carina is not installed
 
 A message names the thing, what is wrong with it, and the cure, in one line:
@@ -146,6 +148,10 @@ class FetchError(DataError):
     """A public set cannot be had whole, or must be asked for."""
 
 
+class StoreError(DataError):
+    """A store of films does not answer."""
+
+
 class RecipeError(CarinaError):
     """A recipe key is unknown, wrong or contradicts another."""
 
@@ -180,6 +186,10 @@ class OutputError(CarinaError):
 
 class DecoderError(CarinaError):
     """No process can be started that decodes films."""
+
+
+class ClusterError(CarinaError):
+    """A cluster cannot be reached, or cannot score what it was given."""
 
 
 class MissingExtra(CarinaError):

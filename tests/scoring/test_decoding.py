@@ -55,6 +55,7 @@ def test_a_process_that_dies_under_a_film_is_replaced_and_the_film_tried_once_mo
     decoder: Decoder, films: Path
 ) -> None:
     assert isinstance(decoder.load(film(films)), Decoded)
+    assert decoder._pid > 0
     os.kill(decoder._pid, signal.SIGSEGV)
     assert isinstance(decoder.load(film(films, 1)), Decoded)
 
@@ -87,6 +88,7 @@ def test_a_film_that_ends_a_fresh_process_is_refused(
 def test_a_film_that_takes_too_long_is_refused_within_its_time(films: Path, tmp_path: Path) -> None:
     decoder = Decoder(PREPARATION, Limits(seconds=1.0))
     decoder.load(film(films))
+    assert decoder._pid > 0
     os.kill(decoder._pid, signal.SIGSTOP)  # it will never answer
     began = time.monotonic()
     answer = decoder.load(film(films, 1))
