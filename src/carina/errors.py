@@ -27,6 +27,21 @@
     ├── ClaimError            a claim the data cannot carry, or one that makes no sense
     ├── RulesError            a department's priority rules cannot be used
     ├── OutputError           a result cannot be written
+    ├── StoreError            an instance that was sent cannot be taken in
+    │   ├── StoreFull             no room: send it again later
+    │   ├── StoreFault            disk or database failed; send it again later
+    │   ├── NotDicom              it is no DICOM instance
+    │   ├── NotStored             a DICOM object of a kind that is not taken
+    │   └── InstanceTooLarge      more bytes than one instance may have
+    ├── ListenerError         the DICOM port cannot be opened, or would be open to anybody
+    ├── DatabaseError         the database cannot be used as it is
+    ├── PeopleError           a user or a key cannot be made, changed or found
+    ├── SignInRefused         the name and the password were not taken, or not looked at
+    ├── DeliveryError         a result cannot be built or sent
+    │   ├── Unreachable           nobody answers there: the same result is sent later
+    │   └── Rejected              somebody answered, and did not take it
+    ├── StepError             the roll-out may not go to that step yet
+    ├── ReportError           a table of reports cannot be read
     ├── DecoderError          no process can be started that decodes films
     ├── ClusterError          a cluster cannot be reached, or cannot score what it was given
     └── MissingExtra          an optional part of Carina is not installed
@@ -182,6 +197,83 @@ class RulesError(CarinaError):
 
 class OutputError(CarinaError):
     """A result cannot be written."""
+
+
+class StoreError(CarinaError):
+    """An instance that was sent cannot be taken in.
+
+    ``status`` is the status of a C-STORE response and the failure reason of a STOW response (PS3.4 B.2.3,
+    PS3.18 table I.2-2), ``http`` the status of a web request that holds nothing else.
+    """
+
+    status: ClassVar[int] = 0x0110
+    http: ClassVar[int] = 500
+
+
+class StoreFull(StoreError):
+    """No room: the sender keeps it and sends it again."""
+
+    status, http = 0xA700, 507
+
+
+class StoreFault(StoreError):
+    """Disk or database failed: the sender keeps it and sends it again."""
+
+
+class NotDicom(StoreError):
+    """It is no DICOM instance, or one that cannot be told from others."""
+
+    status, http = 0xC000, 415
+
+
+class NotStored(StoreError):
+    """A DICOM object of a kind that is not taken: a report, a document, a list of files."""
+
+    status, http = 0x0122, 415
+
+
+class InstanceTooLarge(StoreError):
+    """More bytes than one instance may have."""
+
+    status, http = 0xC001, 413
+
+
+class ListenerError(CarinaError):
+    """The DICOM port cannot be opened, or would be open to anybody."""
+
+
+class DatabaseError(CarinaError):
+    """The database cannot be used as it is: of a newer version, not yet made, out of reach."""
+
+
+class PeopleError(CarinaError):
+    """A user or a key cannot be made, changed or found."""
+
+
+class SignInRefused(CarinaError):
+    """The name and the password were not taken, or not looked at. ``wait`` is in seconds."""
+
+    def __init__(self, message: str, wait: float = 0.0) -> None:
+        self.wait = wait
+        super().__init__(message)
+class DeliveryError(CarinaError):
+    """A result cannot be built or sent."""
+
+
+class Unreachable(DeliveryError):
+    """Nobody answers there: the same result is sent later."""
+
+
+class Rejected(DeliveryError):
+    """Somebody answered, and did not take it."""
+
+
+class StepError(CarinaError):
+    """The roll-out may not go to that step yet."""
+
+
+class ReportError(CarinaError):
+    """A table of reports cannot be read."""
 
 
 class DecoderError(CarinaError):

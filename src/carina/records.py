@@ -6,7 +6,7 @@ No behaviour beyond what follows from the fields, no input or output, nothing th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -47,6 +47,23 @@ class FilmFacts:
     manufacturer: str | None = None
     model_name: str | None = None
     transfer_syntax: str | None = None
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> FilmFacts:
+        """Facts from plain values that may be anybody's; raises ``TypeError`` where one is none."""
+        facts = cls(**values)
+        for name, kinds in _KINDS.items():
+            if not isinstance(getattr(facts, name), kinds):
+                raise TypeError(f"{name} of a film is {getattr(facts, name)!r}")
+        return facts
+
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    each.name: {"str": (str,), "int": (int,), "float | None": (float, int, type(None))}.get(
+        str(each.type), (str, type(None))
+    )
+    for each in fields(FilmFacts)
+}
 
 
 @dataclass(frozen=True, slots=True)

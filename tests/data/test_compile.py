@@ -22,12 +22,21 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from carina.children.process import Limits
 from carina.data.admission import Admission, is_sideways
 from carina.data.catalogue import Catalogue
 from carina.data.compile import compile as compile_
 from carina.data.reading import ask_all, look_at_all
 from carina.data.report import CompileReport
-from carina.errors import CarinaError, CatalogueError, LabelError, SourceError, SplitError, UnreadableImage
+from carina.errors import (
+    CarinaError,
+    CatalogueError,
+    DecoderError,
+    LabelError,
+    SourceError,
+    SplitError,
+    UnreadableImage,
+)
 from carina.records import Progress
 
 
@@ -397,41 +406,61 @@ def test_progress_reaches_its_end_in_every_stage(tmp_path: Path) -> None:
     assert all(step.done == step.total for step in last.values())
 
 
-KILLER = """
-import os, sys
-from carina.data.reading import serve
-def work(path):
-    if "killer" in path.name: os._exit(3)
-    if "sleeper" in path.name: import time; time.sleep(60)
-    if "bug" in path.name: raise KeyError("ours")
-    print("noise on stdout")
-    return path.name
-serve(work)
+WORKS = """
+import os, time
+def work(head, payload):
+    name = os.path.basename(head["path"])
+    if "killer" in name: os._exit(3)
+    if "sleeper" in name: time.sleep(60)
+    if "bug" in name: raise KeyError("ours")
+    if "liar" in name: return {"code": "no such code"}, b""
+    os.write(1, b"noise on stdout")
+    return {"name": name}, b""
 """
 
 
-def test_a_film_that_kills_its_reader_is_refused_and_the_others_are_read() -> None:
-    paths = [Path(name) for name in ("a.png", "killer.png", "b.png", "killer2.png", "c.png")]
-    answers = dict(ask_all(paths, 2, KILLER))
+@pytest.fixture
+def works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """``ask_all`` for children that do what ``WORKS`` says."""
+    (tmp_path / "odd_works.py").write_text(WORKS)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def ask(*names: str, work: str = "odd_works:work", **options: Any) -> dict[int, Any]:
+        paths = [Path(name) for name in names]
+        return dict(ask_all(paths, work, lambda message: message[0]["name"], **options))
+
+    return ask
+
+
+def test_a_film_that_kills_its_reader_is_refused_and_the_others_are_read(works: Any) -> None:
+    answers = works("a.png", "killer.png", "b.png", "killer2.png", "c.png", workers=2)
     assert [answers[i] for i in (0, 2, 4)] == ["a.png", "b.png", "c.png"]
     assert all(isinstance(answers[i], UnreadableImage) for i in (1, 3))
     assert "ended the process" in str(answers[1])
 
 
-def test_a_film_that_takes_for_ever_is_refused() -> None:
-    answers = dict(ask_all([Path("sleeper.png"), Path("a.png")], 1, KILLER, patience=1.5))
+def test_a_film_that_takes_for_ever_is_refused(works: Any) -> None:
+    answers = works("sleeper.png", "a.png", workers=1, limits=Limits(seconds=1.5))
     assert isinstance(answers[0], UnreadableImage)
+    assert "took too long" in str(answers[0])
     assert answers[1] == "a.png"
 
 
-def test_a_bug_of_ours_in_a_reader_is_not_passed_off_as_a_bad_film() -> None:
-    with pytest.raises(RuntimeError, match=r"(?s)bug\.png.*KeyError"):
-        list(ask_all([Path("bug.png")], 1, KILLER))
+def test_a_reader_that_talks_nonsense_is_not_believed(works: Any) -> None:
+    answers = works("liar.png", "a.png", workers=1)
+    assert isinstance(answers[0], UnreadableImage)
+    assert "nonsense" in str(answers[0])
+    assert answers[1] == "a.png"
 
 
-def test_a_reader_that_cannot_start_is_said_so() -> None:
-    with pytest.raises(RuntimeError, match=r"(?s)did not start.*no_such_module"):
-        list(ask_all([Path("a.png")], 1, "import no_such_module"))
+def test_a_bug_of_ours_in_a_reader_is_not_passed_off_as_a_bad_film(works: Any) -> None:
+    with pytest.raises(RuntimeError, match=r"(?s)bug\.png.*KeyError.*odd_works"):
+        works("bug.png", workers=1)
+
+
+def test_a_reader_that_cannot_start_is_said_so(works: Any) -> None:
+    with pytest.raises(DecoderError, match=r"cannot be started .*no_such_module"):
+        works("a.png", workers=1, work="no_such_module:work")
 
 
 def test_a_script_without_a_main_guard_can_compile(tmp_path: Path) -> None:

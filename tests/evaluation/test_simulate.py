@@ -157,18 +157,41 @@ def test_a_department_that_makes_no_sense_is_refused(changes: dict[str, object],
         department(**changes)
 
 
-def test_measured_recall_replaces_what_the_file_says() -> None:
+MEASURED = """
+arrivals_per_hour = [4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4]
+readers = [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]
+reading = { mean_minutes = 8.0, sd_minutes = 5.0 }
+[model]
+[[finding]]
+name = "Pneumonia"
+share = 0.1
+urgency = "soon"
+[[finding]]
+name = "Pneumothorax"
+share = 0.1
+urgency = "now"
+sensitivity = 0.85
+"""
+
+
+def test_measured_recall_stands_where_the_file_says_none_and_over_what_it_says(tmp_path: Path) -> None:
+    path = tmp_path / "dept.toml"
+    path.write_text(MEASURED, "utf-8")
     point = OperatingPoint(
         target=0.9, confidence=0.95, per_class=False, threshold=0.3,
         sensitivity=Recall(found=95, people=100, limit=0.9), films=200, below=50,
         specificity=Spared(spared=70, people=100, low=0.6, high=0.8),
         classes={"Pneumonia": Recall(found=94, people=100, limit=0.88)},
     )  # fmt: skip
-    changed = department().with_point(point)
-    assert [each.sensitivity for each in changed.finding] == [0.85, 0.94]
+    with pytest.raises(ClaimError, match=r"model\.specificity: Field required"):
+        read_department(path)
+    changed = read_department(path, point)
+    assert [each.sensitivity for each in changed.finding] == [0.94, 0.85]
     assert changed.model.specificity == 0.7
-    with pytest.raises(ClaimError, match="no finding"):
-        department().with_point(point.model_copy(update={"classes": {}}))
+    path.write_text(MEASURED.replace("[model]", "[model]\nspecificity = 0.1"), "utf-8")
+    assert read_department(path, point).model.specificity == 0.7
+    with pytest.raises(ClaimError, match=r"dept\.toml: no finding is one of the bundle's diseases"):
+        read_department(path, point.model_copy(update={"classes": {}}))
 
 
 def test_the_verb_reads_a_file_and_names_its_faults(tmp_path: Path) -> None:

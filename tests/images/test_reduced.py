@@ -7,9 +7,10 @@ from typing import Any
 import films
 import numpy as np
 import pytest
-from pydicom.uid import ExplicitVRBigEndian, JPEG2000Lossless, JPEGLosslessSV1, RLELossless
+from pydicom.uid import JPEG2000, ExplicitVRBigEndian, JPEG2000Lossless, JPEGLosslessSV1, RLELossless
 
-from carina.errors import TruncatedImage
+from carina.errors import ImageError, TruncatedImage
+from carina.images import dicom, jpeg2000
 from carina.images.brightness import GrayScale, Window
 from carina.images.prepare import Preparation, load, prepare
 from carina.images.read import read
@@ -61,7 +62,7 @@ def test_a_smooth_film_differs_by_one_gray_level_at_most_anywhere() -> None:
     assert found.mean() < 0.2
 
 
-@pytest.mark.parametrize("syntax", [ExplicitVRBigEndian, RLELossless, JPEGLosslessSV1, JPEG2000Lossless])
+@pytest.mark.parametrize("syntax", [ExplicitVRBigEndian, RLELossless, JPEGLosslessSV1])
 def test_every_transfer_syntax_gives_the_square_of_the_plain_one(syntax: Any) -> None:
     plain, other = (films.dicom(film(), *way, bits=12, **WINDOW) for way in ((), (syntax,)))
     np.testing.assert_array_equal(load(plain, Preparation(24))[0], load(other, Preparation(24))[0])
@@ -122,3 +123,73 @@ def test_sums_of_deep_films_do_not_overflow(bits: int) -> None:
     small = gray.apply_reduced(np.full((64, 64), top, np.uint16) - np.eye(64, dtype=np.uint16), 8)
     assert small is not None
     assert small.min() > 65000
+
+
+def lossy(pixels: np.ndarray[Any, Any], ratio: int) -> bytes:
+    """A JPEG 2000 stream of the irreversible kind (9/7 wavelet)."""
+    from openjpeg.utils import encode_array
+
+    return bytes(
+        encode_array(pixels, bits_stored=12, photometric_interpretation=2, compression_ratios=[ratio])
+    )
+
+
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("size", [16, 24, 50])
+@pytest.mark.parametrize(
+    "elements", [{}, {"PhotometricInterpretation": "MONOCHROME1"}, {"WindowWidth": 1500}]
+)
+@pytest.mark.parametrize("kind", ["reversible", "irreversible"])
+def test_what_the_wavelet_keeps_differs_by_less_than_a_gray_level(
+    fit: str, size: int, elements: dict[str, Any], kind: str
+) -> None:
+    pixels = film(height=411, width=330)
+    stream = lossy(pixels, 8) if kind == "irreversible" else None
+    syntax = JPEG2000 if kind == "irreversible" else JPEG2000Lossless
+    data = films.dicom(pixels, syntax, bits=12, frame=stream, **{**WINDOW, **elements})
+    assert apart(data, Preparation(size, fit)).mean() < 1  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("sides", [(411, 331), (640, 512), (641, 513), (323, 322), (400, 333)])
+def test_a_smooth_film_of_any_size_lies_where_the_exact_one_lies(sides: tuple[int, int]) -> None:
+    height, width = sides
+    ramp = np.add.outer(np.linspace(0, 2000, height), np.linspace(0, 2000, width)).astype(np.uint16)
+    found = apart(films.dicom(ramp, JPEG2000Lossless, bits=12, **WINDOW), Preparation(40))
+    assert found.max() <= 1
+    assert found.mean() < 0.2
+
+
+def test_the_finer_parts_of_jpeg_2000_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: Any) -> Any:
+        raise AssertionError("the whole film was decoded")
+
+    monkeypatch.setattr(dicom, "decode_frame", never)
+    data = films.dicom(film(height=400, width=330), JPEG2000Lossless, bits=12, **WINDOW)
+    assert load(data, Preparation(24))[0].shape == (24, 24)
+
+
+def test_a_stream_that_is_no_plain_gray_plane_goes_the_full_way() -> None:
+    pixels = film()
+    stream = films.compressed(pixels, 12, JPEG2000Lossless)
+    assert jpeg2000.decode_reduced(stream, 12, 4, "x") is not None
+    assert jpeg2000.decode_reduced(stream, 11, 4, "x") is None  # the header says another depth
+    assert jpeg2000.decode_reduced(stream, 12, 64, "x") is None  # the stream has five levels
+    assert jpeg2000.decode_reduced(b"box" + stream, 12, 4, "x") is None
+    signed = pixels.astype(np.int16) - 2048
+    data = films.dicom(signed, JPEG2000Lossless, bits=12, WindowCenter=50, WindowWidth=2600)
+    plain = films.dicom(signed, bits=12, WindowCenter=50, WindowWidth=2600)
+    np.testing.assert_array_equal(load(data, Preparation(24))[0], load(plain, Preparation(24))[0])
+
+
+@pytest.mark.parametrize("open_end", [False, True])
+def test_a_cut_and_closed_jpeg_2000_stream_is_refused_at_any_reduction(open_end: bool) -> None:
+    pixels = film()
+    stream = films.compressed(pixels, 12, JPEG2000Lossless)
+    tile = stream.index(b"\xff\x90")
+    if open_end:  # the tile-part says that it reaches to the end of the stream, wherever that is
+        stream = stream[: tile + 6] + bytes(4) + stream[tile + 10 :]
+    for at in np.linspace(tile + 30, len(stream) - 8, 12).astype(int):
+        data = films.dicom(pixels, JPEG2000Lossless, bits=12, frame=stream[:at] + b"\xff\xd9", **WINDOW)
+        for size in (16, 50, 100, 224):
+            with pytest.raises(ImageError):
+                load(data, Preparation(size))

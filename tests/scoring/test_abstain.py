@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from carina.errors import BundleError
 from carina.images.phantom import HOSPITALS, phantom, scenes
 from carina.images.phantom import foreign as foreigners
 from carina.images.prepare import Preparation, prepare
 from carina.records import FilmFacts, Prediction, Refusal
+from carina.scoring import frontal, receipts
 from carina.scoring.abstain import REASONS, Gate, checked, sane
 from carina.scoring.bundle import Bundle, write_bundle
 from carina.scoring.distance import carried
@@ -38,6 +40,14 @@ def chests() -> list[NDArray[np.uint8]]:
 
 def refused(films: list[NDArray[np.uint8]]) -> float:
     return float(np.mean([sane(np.asarray(prepare(film, SQUARE))) is not None for film in films]))
+
+
+@pytest.mark.parametrize("sides", [(224, 224), (200, 170), (64, 500), (33, 32), (20, 9)])
+def test_the_check_reduces_as_pillow_does(sides: tuple[int, int]) -> None:
+    film = np.random.default_rng(1).integers(0, 256, sides, dtype=np.uint8)
+    rows, columns = (frontal._hamming(side) for side in sides)
+    theirs = Image.fromarray(film).convert("F").resize((32, 32), Image.Resampling.HAMMING)
+    assert np.abs(rows @ (film.astype(np.float32) @ columns.T) - np.asarray(theirs)).max() < 1e-3
 
 
 def test_at_most_one_phantom_chest_in_fifty_is_refused_whatever_the_hospital(
@@ -175,6 +185,53 @@ def test_embeddings_that_do_not_fit_the_model_are_a_fault_of_the_bundle(
     bundle = write_bundle(tmp_path / "bad", manifest, {**files, "embeddings.npy": data or made})
     with pytest.raises(BundleError, match=says):
         Gate.of(bundle)
+
+
+@pytest.mark.parametrize(
+    ("section", "says"),
+    [
+        ({"intended_use": {"ages": [9, 3]}}, "no range of years"),
+        ({"intended_use": {"ages": [1]}}, "intended_use: "),
+        ({"intended_use": {"modalities": "DX"}}, "no list of words"),
+        ({"intended_use": {"frontal_only": 1}}, "neither true nor false"),
+        ({"intended_use": {"species": "cat"}}, "species"),
+        ({"distance": {"nearest": 0, "held_out": []}}, "make no sense"),
+        ({"distance": {"nearest": 5}}, "keys"),
+        ({"distance": {"nearest": 5, "held_out": ["far"]}}, "far"),
+    ],
+)
+def test_a_section_that_makes_no_sense_is_a_fault_of_the_bundle(
+    tmp_path: Path, section: dict[str, dict[str, object]], says: str
+) -> None:
+    plain = Bundle.open(tiny_bundle(tmp_path / "plain"))
+    manifest = plain.manifest.model_copy(update={"sections": section})
+    files: dict[str, bytes | Path] = {name: plain.root / name for name in plain.manifest.files}
+    made, _ = carried(np.ones((30, FEATURES), np.float32), np.ones((30, FEATURES), np.float32))
+    bundle = write_bundle(tmp_path / "bad", manifest, {**files, "embeddings.npy": made})
+    with pytest.raises(BundleError, match=says):
+        Gate.of(bundle)
+
+
+def test_the_gate_of_a_known_bundle_is_that_of_one_just_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CARINA_CACHE", str(tmp_path / "kept"))
+    monkeypatch.setattr(receipts, "_SETTLED", 0)
+    rng = np.random.default_rng(0)
+    data, section = carried(*(rng.normal(size=(200, FEATURES)).astype(np.float32) for _ in range(2)))
+    plain = Bundle.open(tiny_bundle(tmp_path / "plain"))
+    sections = {"distance": section, "intended_use": {"ages": [15, 99]}}
+    manifest = plain.manifest.model_copy(update={"sections": sections})
+    files: dict[str, bytes | Path] = {name: plain.root / name for name in plain.manifest.files}
+    opened = write_bundle(tmp_path / "m", manifest, {**files, "embeddings.npy": data})
+    known = Bundle.known(tmp_path / "m")
+    assert known is not None
+    one, other = Gate.of(opened), Gate.of(known)
+    assert (one.intended, one.threshold, one.warnings) == (other.intended, other.threshold, other.warnings)
+    assert one.reference is not None
+    assert other.reference is not None
+    np.testing.assert_array_equal(one.reference.films, other.reference.films)
+    assert "manifest" not in known.__dict__
 
 
 def test_a_refused_film_keeps_its_place_in_the_row(chests: list[NDArray[np.uint8]]) -> None:

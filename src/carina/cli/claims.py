@@ -180,12 +180,13 @@ def simulate(
     from carina.evaluation.simulate import simulate as simulate_department
     from carina.terminal import bars, output, show, table
 
-    department = read_department(config)
+    point = None
     if model is not None:
         from carina.scoring.bundle import Bundle
         from carina.scoring.operating import operating_point
 
-        department = department.with_point(operating_point(Bundle.open(model), site, target_sensitivity))
+        point = operating_point(Bundle.open(model), site, target_sensitivity)
+    department = read_department(config, point)
     with bars() as tell:
         done = simulate_department(department, progress=tell)
     output().print(waiting.about(done), markup=False)

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from carina.data.descriptors import describe_closely
-from carina.data.reading import ask_all, cores, serve
+from carina.children.wire import Message
+from carina.data.descriptors import CLOSE, describe_closely
+from carina.data.reading import ask_all
 from carina.errors import ImageError
-
-_SERVE = "from carina.data.closer import serve_closely; serve_closely()"
 
 
 def look_closer(paths: Sequence[Path], *, workers: int | None = None) -> Mapping[int, NDArray[np.uint8]]:
@@ -31,10 +30,8 @@ def look_closer(paths: Sequence[Path], *, workers: int | None = None) -> Mapping
             if answer is not None:
                 pictures[i] = answer
         return pictures
-    for i, given in ask_all(paths, min(workers or cores(), len(paths)), _SERVE) if paths else ():
-        if isinstance(given, np.ndarray):
-            pictures[i] = cast("Any", given)
-    return pictures
+    answers = ask_all(paths, "carina.data.closer:looked_closely", _picture_of, workers=workers)
+    return {i: given for i, given in answers if isinstance(given, np.ndarray)}
 
 
 def closely(path: Path) -> NDArray[np.uint8] | None:
@@ -44,6 +41,11 @@ def closely(path: Path) -> NDArray[np.uint8] | None:
     return describe_closely(read(path).pixels)
 
 
-def serve_closely() -> None:
-    """What a child process does (``reading.serve``)."""
-    serve(closely)
+def looked_closely(head: dict[str, Any], _: bytes) -> Message:
+    """What a child does with a film that ``look_closer`` asks for; nothing in it means no picture."""
+    picture = closely(Path(head["path"]))
+    return {}, b"" if picture is None else picture.tobytes()
+
+
+def _picture_of(message: Message) -> NDArray[np.uint8] | None:
+    return np.frombuffer(message[1], np.uint8).reshape(CLOSE, CLOSE) if message[1] else None

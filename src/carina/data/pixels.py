@@ -10,18 +10,18 @@ be copied to a machine that only trains. May be deleted at any time.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from carina.children.wire import Message
 from carina.data.packed import Packed, opened
-from carina.data.reading import ask_all, cores, serve
+from carina.data.reading import ask_all
 from carina.errors import CacheError, ImageError
 from carina.records import Progress
 
@@ -33,7 +33,7 @@ Tell = Callable[[Progress], None] | None
 
 _BATCH = 128  # squares that go to the disk together ...
 _PATIENCE = 2.0  # ... or after this many seconds
-_SERVE = "from carina.data.pixels import serve_squares; serve_squares({!r})"
+_WORK = "carina.data.pixels:squared"
 
 
 @dataclass(frozen=True)
@@ -167,9 +167,15 @@ def _squares(
             except ImageError as error:
                 yield name, error
         return
-    code = _SERVE.format(json.dumps(preparation.to_dict()))
-    for i, answer in ask_all(files, min(workers or cores(), len(files)), code):
-        yield names[i], cast("Any", answer)
+    size = preparation.size
+    options = {"preparation": preparation.to_dict()}
+
+    def understood(message: Message) -> tuple[str, NDArray[np.uint8]]:
+        head, square = message
+        return str(head["sha256"]), np.frombuffer(square, np.uint8).reshape(size, size)
+
+    for i, answer in ask_all(files, _WORK, understood, workers=workers, options=options):
+        yield names[i], answer
 
 
 def _square(preparation: Preparation) -> Callable[[Path], tuple[str, NDArray[np.uint8]]]:
@@ -182,8 +188,9 @@ def _square(preparation: Preparation) -> Callable[[Path], tuple[str, NDArray[np.
     return square
 
 
-def serve_squares(preparation: str) -> None:
-    """What a child process does: prepare the films it is asked for (``reading.serve``)."""
+def squared(head: dict[str, Any], _: bytes) -> Message:
+    """What a child does with a film that the cache asks for."""
     from carina.images.prepare import Preparation
 
-    serve(_square(Preparation.from_dict(json.loads(preparation))))
+    sha256, pixels = _square(Preparation.from_dict(head["preparation"]))(Path(head["path"]))
+    return {"sha256": sha256}, pixels.tobytes()

@@ -1,37 +1,36 @@
 """Read many films at once, in child processes, so that a file that kills its decoder kills no run.
 
-Each child reads one film at a time, on request. When a child dies, the film it was reading is known
-for certain: it is reported as unreadable, and another child takes over. The children run this module's
-``serve`` and nothing of the caller's script, so a script needs no ``if __name__ == "__main__"``.
+Each child reads one film at a time, on request (:mod:`carina.children`). When a child dies, the film it was
+reading is known for certain: it is reported as unreadable, and another child takes over. The children run
+functions of this package and nothing of the caller's script, so a script needs no
+``if __name__ == "__main__"``.
 
 Knows films, not labels. With ``workers=0`` everything happens in the calling process, unprotected.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
-import pickle
 import queue
-import struct
-import subprocess
-import sys
-import tempfile
 import threading
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from carina.children.process import Child, Ended, Limits
+from carina.children.wire import Message
 from carina.errors import ImageError, UnreadableImage
 from carina.records import FilmFacts
 
-_LENGTH = struct.Struct("<Q")
-_SERVE = "from carina.data.reading import serve; serve()"
+LIMITS = Limits(seconds=300)  # nobody waits for one film here, and the largest come from slow disks
+_CODES = {kind.code: kind for kind in ImageError.__subclasses__()}
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ class Look:
 
 def look(path: Path) -> Look:
     """Read one film. Raises ImageError when it cannot be used."""
-    from carina.data.duplicates import describe
+    from carina.data.descriptors import describe
     from carina.images.read import read
 
     film = read(path)
@@ -60,45 +59,63 @@ def look_at_all(
     """
     if workers == 0:
         for i, path in enumerate(paths):
-            yield i, _answer(path, look)
+            try:
+                yield i, look(path)
+            except ImageError as error:
+                yield i, error
         return
-    yield from ask_all(paths, min(workers or cores(), len(paths)), _SERVE)
+    yield from ask_all(paths, "carina.data.reading:looked", _look_of, workers=workers)
+
+
+def looked(head: dict[str, Any], _: bytes) -> Message:
+    """What a child does with a film that ``look_at_all`` asks for."""
+    seen = look(Path(head["path"]))
+    return {"facts": dataclasses.asdict(seen.facts)}, seen.descriptor.tobytes()
+
+
+def _look_of(message: Message) -> Look:
+    from carina.data.descriptors import SIDE
+
+    head, descriptor = message
+    return Look(FilmFacts.of(head["facts"]), np.frombuffer(descriptor, np.uint8).reshape(SIDE, SIDE))
 
 
 def ask_all(
-    paths: Sequence[Path], workers: int, code: str, *, patience: float = 300
-) -> Iterator[tuple[int, Look | ImageError]]:
-    """Hand ``paths`` to ``workers`` children that run ``code``; a film may take ``patience`` seconds."""
+    paths: Sequence[Path],
+    work: str,
+    understood: Callable[[Message], T],
+    *,
+    workers: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    limits: Limits = LIMITS,
+) -> Iterator[tuple[int, T | ImageError]]:
+    """Each film's place in ``paths`` and what ``work`` made of it, in the order in which they finish.
+
+    ``work`` names a function, ``module:function``, that a child calls with ``options`` and the ``path``;
+    ``understood`` reads its answer, and raises ``ValueError``, ``KeyError`` or ``TypeError`` where it is
+    none. ``workers`` is the number of children, one for each core where it is None.
+    """
     waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
     for i in range(len(paths)):
         waiting.put(i)
-    done: queue.SimpleQueue[tuple[int, Look | ImageError] | BaseException] = queue.SimpleQueue()
+    done: queue.SimpleQueue[tuple[int, T | ImageError] | BaseException] = queue.SimpleQueue()
     stop = threading.Event()
 
     def attend() -> None:
-        child: _Child | None = None
+        child = Child(work, limits)
         try:
             while not stop.is_set():
                 i = waiting.get_nowait()
-                child = child or _Child(code, patience)
-                answer = child.ask(paths[i])
-                if answer is None:
-                    child.close()
-                    child = None
-                    fault = "reading it ended the process that read it, or took too long"
-                    answer = UnreadableImage(
-                        paths[i], fault, "convert it with another program, or leave it out"
-                    )
-                done.put((i, answer))
+                done.put((i, _asked(child, paths[i], options or {}, understood)))
         except queue.Empty:
             pass
         except BaseException as error:
             done.put(error)
         finally:
-            if child:
-                child.close()
+            child.close()
 
-    threads = [threading.Thread(target=attend, daemon=True) for _ in range(workers)]
+    count = min(cores() if workers is None else workers, len(paths))
+    threads = [threading.Thread(target=attend, daemon=True) for _ in range(count)]
     for thread in threads:
         thread.start()
     try:
@@ -113,105 +130,27 @@ def ask_all(
             thread.join()
 
 
-class _Child:
-    """One child process: a path in, an answer out, both as pickles with their length in front."""
-
-    def __init__(self, code: str, patience: float) -> None:
-        path = os.pathsep.join(entry for entry in sys.path if entry)
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        self._patience = patience
-        with tempfile.TemporaryFile() as says:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", code],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=says,
-                env={**os.environ, **threads, "PYTHONPATH": path},
-            )
-            assert self._process.stdout is not None
-            try:
-                _receive(self._process.stdout)  # it is up: from here on, a death is the film's doing
-            except EOFError as error:
-                self.close()
-                says.seek(0)
-                raise RuntimeError(
-                    f"a reading process did not start:\n{says.read().decode(errors='replace')}"
-                ) from error
-
-    def ask(self, path: Path) -> Look | ImageError | None:
-        """The answer, or None when the child died or was ended for taking too long."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        watch = threading.Timer(self._patience, self._process.kill)
-        watch.daemon = True
-        watch.start()
-        try:
-            _send(self._process.stdin, path)
-            answer = _receive(self._process.stdout)
-        except (OSError, EOFError, pickle.UnpicklingError):
-            return None
-        finally:
-            watch.cancel()
-        if isinstance(answer, Exception) and not isinstance(answer, ImageError):
-            raise answer
-        return answer  # type: ignore[no-any-return]
-
-    def close(self) -> None:
-        """End the child and wait for it."""
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream:
-                with suppress(OSError):  # a child that died leaves an unsent request behind
-                    stream.close()
-        try:
-            self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-
-def serve(work: Callable[[Path], Any] = look) -> None:
-    """What a child does: answer paths on stdin until it closes."""
-    import carina.data.duplicates
-    import carina.images.read  # noqa: F401
-
-    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # a decoder that prints must not write into the answers
-    _send(answers, "ready")
-    while True:
-        try:
-            path = _receive(requests)
-        except EOFError:
-            return
-        try:
-            answer: Any = _answer(path, work)
-        except Exception as error:
-            answer = RuntimeError(f"{path}: {error}\n{traceback.format_exc()}")
-        _send(answers, answer)
-
-
-def _answer(path: Path, work: Callable[[Path], Any]) -> Any:
+def _asked(
+    child: Child, path: Path, options: Mapping[str, Any], understood: Callable[[Message], T]
+) -> T | ImageError:
+    answer = child.ask({**options, "path": os.fspath(path)})
+    if isinstance(answer, Ended):
+        how = "it took too long" if answer.slow else answer.how
+        why = f" ({how})" if how else ""
+        fault = f"reading it ended the process that read it{why}"
+        return UnreadableImage(path, fault, "convert it with another program, or leave it out")
+    head, _ = answer
+    if "bug" in head:
+        raise RuntimeError(f"{path}: {head['bug']}\n{head.get('trace')}")
     try:
-        return work(path)
-    except ImageError as error:
-        return error
-    except MemoryError:
-        return UnreadableImage(
-            path, "reading it needs more memory than there is", "leave it out, or use fewer workers"
-        )
-
-
-def _send(stream: IO[bytes], item: object) -> None:
-    body = pickle.dumps(item, protocol=pickle.HIGHEST_PROTOCOL)
-    stream.write(_LENGTH.pack(len(body)) + body)
-    stream.flush()
-
-
-def _receive(stream: IO[bytes]) -> Any:
-    head = stream.read(_LENGTH.size)
-    if len(head) < _LENGTH.size:
-        raise EOFError
-    body = stream.read(_LENGTH.unpack(head)[0])
-    return pickle.loads(body)
+        if "code" in head:
+            kind = _CODES.get(str(head["code"]), UnreadableImage)
+            return kind(path, str(head["fault"]), str(head["cure"]))
+        return understood(answer)
+    except (ValueError, KeyError, TypeError):
+        child.close()
+        fault = "reading it made the process that read it talk nonsense"
+        return UnreadableImage(path, fault, "convert it with another program, or leave it out")
 
 
 def cores() -> int:

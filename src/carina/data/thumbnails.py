@@ -5,29 +5,30 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from carina.data.reading import ask_all, cores, serve
+from carina.children.wire import Message
+from carina.data.reading import ask_all
 from carina.errors import ImageError
 from carina.records import Progress
 
 Tell = Callable[[Progress], None] | None
 
 SIDE = 224  # pixels of the longer side
-_SERVE = "from carina.data.thumbnails import serve_thumbnails; serve_thumbnails({})"
+_WORK = "carina.data.thumbnails:pictured"
 
 
 def thumbnails(
     paths: Sequence[Path], *, side: int = SIDE, workers: int | None = None, progress: Tell = None
 ) -> Iterator[tuple[int, bytes | ImageError]]:
     """Each film's place in ``paths`` and its picture as JPEG, or why there is none."""
-    code = _SERVE.format(side)
-    for done, (i, answer) in enumerate(ask_all(paths, min(workers or cores(), len(paths)), code), 1):
+    answers = ask_all(paths, _WORK, lambda message: message[1], workers=workers, options={"side": side})
+    for done, (i, answer) in enumerate(answers, 1):
         if progress:
             progress(Progress("pictures", done, len(paths)))
-        yield i, cast("Any", answer)
+        yield i, answer
 
 
 def thumbnail(path: Path, side: int = SIDE) -> bytes:
@@ -47,6 +48,6 @@ def thumbnail(path: Path, side: int = SIDE) -> bytes:
     return stream.getvalue()
 
 
-def serve_thumbnails(side: int) -> None:
-    """What a child process does: picture the films it is asked for (``reading.serve``)."""
-    serve(lambda path: thumbnail(path, side))
+def pictured(head: dict[str, Any], _: bytes) -> Message:
+    """What a child does with a film that ``thumbnails`` asks for."""
+    return {}, thumbnail(Path(head["path"]), head["side"])

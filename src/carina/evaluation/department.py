@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -90,30 +90,14 @@ class Department(_Part):
         minutes = 60.0 * sum(self.readers)
         return sum(self.arrivals_per_hour) * self.reading.mean_minutes / minutes if minutes else float("inf")
 
-    def with_point(self, point: OperatingPoint) -> Department:
-        """The same department with what was measured at an operating point.
 
-        Findings named like a class of the bundle take its recall, the model its specificity. Raises
-        ClaimError where no finding is named so.
-        """
-        known = {name: recall.value for name, recall in point.classes.items() if recall.value is not None}
-        if not known.keys() & {each.name for each in self.finding}:
-            raise ClaimError(
-                f"no finding of {self.name} is one of the bundle's diseases ({', '.join(known)}); rename them"
-            )
-        findings = tuple(
-            each.model_copy(update={"sensitivity": known.get(each.name, each.sensitivity)})
-            for each in self.finding
-        )
-        specificity = point.specificity.value
-        model = (
-            self.model if specificity is None else self.model.model_copy(update={"specificity": specificity})
-        )
-        return self.model_copy(update={"finding": findings, "model": model})
+def read_department(path: str | os.PathLike[str], point: OperatingPoint | None = None) -> Department:
+    """Read DEPT.toml, with what was measured at an operating point where one is given.
 
-
-def read_department(path: str | os.PathLike[str]) -> Department:
-    """Read DEPT.toml. Raises ClaimError that names the key and what is wrong with it."""
+    Findings named like a class of its bundle then take its recall, the model its specificity; both may be
+    left out of the file. Raises ClaimError that names the key and what is wrong with it, or says that no
+    finding is named like a class.
+    """
     path = Path(path)
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -122,6 +106,23 @@ def read_department(path: str | os.PathLike[str]) -> Department:
     except tomllib.TOMLDecodeError as error:
         raise ClaimError(f"{path}: is not valid TOML ({error})") from error
     try:
-        return Department.model_validate(raw)
+        return Department.model_validate(raw if point is None else _measured(raw, point, path))
     except ValidationError as error:
         raise ClaimError(f"{path}: {first_fault(error)}") from error
+
+
+def _measured(raw: dict[str, Any], point: OperatingPoint, path: Path) -> dict[str, Any]:
+    """The content of the file with the figures of the operating point over its own."""
+    known = {name: recall.value for name, recall in point.classes.items() if recall.value is not None}
+    findings = raw.get("finding", [])
+    listed = [each for each in findings if isinstance(each, dict)] if isinstance(findings, list) else []
+    for finding in listed:
+        if finding.get("name") in known:
+            finding["sensitivity"] = known[finding["name"]]
+    if listed and not any(finding.get("name") in known for finding in listed):
+        raise ClaimError(
+            f"{path}: no finding is one of the bundle's diseases ({', '.join(known)}); rename them"
+        )
+    if point.specificity.value is not None and isinstance(raw.get("model"), dict):
+        raw["model"]["specificity"] = point.specificity.value
+    return raw

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from carina.records import Pixels
 
+_BAND = 32  # rows of blocks that are averaged at once
 _STEPS = 256  # stored values between black and white; with fewer, rounding them would show
 _ROBUST = (0.005, 0.995)  # shares of the film's pixels; leaves out dead pixels and burnt-in letters
 
@@ -110,17 +111,67 @@ class GrayScale:
         if ends is None:
             return None
         least, most = max(self.low, math.floor(min(ends))), min(self.high, math.ceil(max(ends)))
-        darkest, brightest = int(stored.min()), int(stored.max())
-        if least >= most or brightest <= least or darkest >= most:
+        if least >= most:
             return None
-        means = _block_means(np.clip(stored, least, most), reduce)
-        shown: NDArray[np.float32] = np.clip(
-            (means - np.float32(ends[0])) * np.float32(1 / (ends[1] - ends[0])), 0, 1
-        )
+        means = _block_means(stored, reduce, least, most)
+        if means.min() >= most or means.max() <= least:
+            return None
+        first, last = ends[::-1] if self.inverse else ends
+        means -= np.float32(first)
+        means *= np.float32(65535 / (last - first))
+        np.clip(means, 0, 65535, out=means)
+        means += np.float32(0.5)
+        return means.astype(np.uint16)
+
+    def bend(self, stored: NDArray[Any]) -> float:
+        """How many of 256 gray levels it makes, on average, to average 2 × 2 before the window and not after.
+
+        ``stored`` (H, W) unsigned; infinite where the brightness is no linear window.
+        """
+        after = self.apply_reduced(stored, 2)
+        if after is None:
+            return math.inf
+        means = np.rint(_block_means(stored, 2, 0, self.high)).astype(np.uint16)
+        before = self.apply_reduced(means, 1)
+        if before is None:
+            return math.inf
+        return float(np.abs(after.astype(np.int32) - before).mean()) / 257
+
+    def wide(self, stored: NDArray[Any]) -> tuple[NDArray[np.uint16], tuple[float, float]] | None:
+        """Stored values (H, W) → every value that occurs, evenly over uint16, and the window in it.
+
+        ``None`` where the header brings a curve (a VOI LUT, a sigmoid) and no window. Without a window, or
+        with one that hides the film, it is the one between which all but one hundredth of the pixels lie.
+        """
+        if isinstance(self.voi, Lut) or (self.voi is not None and self.voi.function == "SIGMOID"):
+            return None
+        index = np.clip(stored, self.low, self.high) - self.low
+        counts = np.bincount(index.ravel(), minlength=self.high - self.low + 1)
+        values = np.arange(self.low, self.high + 1)
+        padded = np.zeros(len(values), bool)
+        if self.padding is not None:
+            padded = (values >= self.padding[0]) & (values <= self.padding[1])
+            counts[padded] = 0
+        linear = values.astype(np.float64)
+        modality = self.modality(linear) if self.modality else linear * self.slope + self.intercept
+        used = modality[counts > 0]
+        least, most = (float(used.min()), float(used.max())) if len(used) else (0.0, 0.0)
+        spread = most - least or 1.0
+        ends = _robust_range(modality, counts)
+        if isinstance(self.voi, Window):
+            shift, less = (0.5, 1.0) if self.voi.function == "LINEAR" else (0.0, 0.0)
+            half = max(self.voi.width - less, 1.0) / 2
+            asked = self.voi.center - shift - half, self.voi.center - shift + half
+            ends = asked if asked[1] > least and asked[0] < most else ends
+        elif len(values) <= 256:
+            ends = float(modality.min()), float(modality.max())
+        shares = np.clip((modality - least) / spread, 0, 1)
+        window = sorted((end - least) / spread for end in ends)
         if self.inverse:
-            shown = 1 - shown
-        reduced: NDArray[np.uint16] = np.floor(shown * 65535 + 0.5).astype(np.uint16)
-        return reduced
+            shares, window = 1 - shares, [1 - window[1], 1 - window[0]]
+        shares[padded] = 0.0
+        table = np.floor(shares * 65535 + 0.5).astype(np.uint16)
+        return table[index], (window[0] * 65535, window[1] * 65535)
 
     def _ends(self) -> tuple[float, float] | None:
         """The stored values that a linear window shows as 0 and as 1, before the polarity."""
@@ -147,19 +198,29 @@ class GrayScale:
         return np.clip((modality - low) / (high - low), 0, 1) if high > low else np.zeros_like(modality)
 
 
-def _block_means(values: NDArray[Any], reduce: int) -> NDArray[np.float32]:
-    """The mean of each block; what is missing of those at the right and lower edges repeats the edge."""
+def _block_means(values: NDArray[Any], reduce: int, least: int, most: int) -> NDArray[np.float32]:
+    """The mean of each block of values clipped to [``least``, ``most``].
+
+    What is missing of the blocks at the right and lower edges repeats the edge. A band of rows at a time,
+    so that what is being summed stays in the processor's cache.
+    """
     missing = [(0, -side % reduce) for side in values.shape]
     if any(after for _, after in missing):
         values = np.pad(values, missing, mode="edge")
-    narrow = values.dtype.kind == "u" and int(values.max()) * reduce < 1 << 16
-    total: NDArray[Any] = values[0::reduce].astype(np.uint16 if narrow else np.int64)
-    for row in range(1, reduce):
-        total += values[row::reduce]
-    sums: NDArray[Any] = total[:, 0::reduce].astype(np.int64)
-    for column in range(1, reduce):
-        sums += total[:, column::reduce]
-    return sums.astype(np.float32) / np.float32(reduce * reduce)
+    height, width = values.shape
+    unsigned = values.dtype.kind == "u" and least >= 0
+    rows, sums = (np.uint16, np.uint32) if unsigned and most * reduce < 1 << 16 else (np.int64, np.int64)
+    means = np.empty((height // reduce, width // reduce), np.float32)
+    for top in range(0, len(means), _BAND):
+        band = np.clip(values[top * reduce : (top + _BAND) * reduce], least, most)
+        total: NDArray[Any] = band[0::reduce].astype(rows)
+        for row in range(1, reduce):
+            total += band[row::reduce]
+        blocks: NDArray[Any] = total[:, 0::reduce].astype(sums)
+        for column in range(1, reduce):
+            blocks += total[:, column::reduce]
+        np.multiply(blocks, np.float32(1 / (reduce * reduce)), out=means[top : top + _BAND], casting="unsafe")
+    return means
 
 
 def _spread(values: NDArray[np.float64], counts: NDArray[np.int64]) -> float:

@@ -10,15 +10,16 @@ import hashlib
 import io
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from carina.errors import ImageTooLarge, NoPixels, TruncatedImage, UnreadableImage, UnsupportedImage
-from carina.images import facts
+from carina.images import facts, jpeg2000
 from carina.images.brightness import GrayScale, Lut, Window
-from carina.images.codestream import decode_frame, frame_size
+from carina.images.codestream import JPEG_2000, decode_frame, frame_size
 from carina.images.gray import luminance
 from carina.images.limits import AGAIN, EXPORT_AGAIN, MAX_STRETCH, check_frames, check_size
 from carina.images.pixeldata import (
@@ -34,16 +35,20 @@ from carina.images.pixeldata import (
     native_values,
     read_layout,
     stored_bits,
+    within,
 )
-from carina.images.resize import resize
+from carina.images.resize import Box, resize
 from carina.records import Film, FilmFacts, Pixels
 
 _GRAY = ("MONOCHROME1", "MONOCHROME2")
+_BENT = {4: 0.4, 2: 1.2}  # gray levels of ``GrayScale.bend`` up to which a film is within one gray level
+_MOST = 4  # further down the full film is left by more than a gray level where it is all edges and grain
 
 
 def read_dicom(data: bytes, name: str, max_pixels: int) -> Film:
     """Read a DICOM file of one frame; raises ``ImageError`` or what pydicom and its plug-ins raise."""
-    ds, layout, samples, photometric = _stored(data, name, max_pixels)
+    ds, layout, source = _located(data, name, max_pixels)
+    samples, photometric = source.values(layout, name, max_pixels)
     pixels = _gray(ds, samples, layout, photometric, name)
     pixels = _square(ds, pixels, max_pixels)
     return Film(pixels, _facts(ds, data, layout, pixels.shape, name))
@@ -51,28 +56,106 @@ def read_dicom(data: bytes, name: str, max_pixels: int) -> Film:
 
 def read_reduced(
     data: bytes, name: str, max_pixels: int, reduction: Callable[[int, int], int]
-) -> tuple[Pixels, tuple[float, float], FilmFacts]:
-    """Gray pixels for whoever needs few of them, the extent of film in them (width, height), and the facts.
+) -> tuple[Pixels, Box, FilmFacts]:
+    """Gray pixels for whoever needs few of them, the part of them that is film, and the facts.
 
     ``reduction`` (width, height) says by how much both sides may be divided. Where the brightness is a
-    linear window each pixel is the mean of a block; the last blocks may be film in part. Otherwise the
-    pixels are those of :func:`read_dicom`, whose errors are raised.
+    linear window each pixel is the mean of a block, or what the wavelet of JPEG 2000 keeps of it. Otherwise
+    the pixels are those of :func:`read_dicom`, whose errors are raised.
     """
-    ds, layout, samples, photometric = _stored(data, name, max_pixels)
-    height, width = samples.shape[:2]
-    reduce = reduction(width, height)
-    if reduce > 1 and samples.ndim == 2 and photometric in _GRAY and not _is_stretched(ds):
-        small = _gray_scale(ds, layout).apply_reduced(samples, reduce)
+    ds, layout, source = _located(data, name, max_pixels)
+    width, height = layout.columns, layout.rows
+    linear = layout.samples == 1 and layout.photometric in _GRAY and not _is_stretched(ds)
+    allowed = min(reduction(width, height), _MOST) if linear else 1
+    if allowed > 1 and layout.syntax in JPEG_2000:
+        found = _by_wavelet(
+            _gray_scale(ds, layout), layout, source.frame(layout, name, max_pixels), allowed, name
+        )
+        if found is not None:
+            return *found, _facts(ds, data, layout, (height, width), name)
+    samples, photometric = source.values(layout, name, max_pixels)
+    if allowed > 1 and samples.ndim == 2:
+        small = _gray_scale(ds, layout).apply_reduced(samples, allowed)
         if small is not None:
-            extent = width / reduce, height / reduce
-            return small, extent, _facts(ds, data, layout, samples.shape, name)
+            part = (0.0, 0.0, width / allowed, height / allowed)
+            return small, part, _facts(ds, data, layout, (height, width), name)
     pixels = _square(ds, _gray(ds, samples, layout, photometric, name), max_pixels)
-    whole = float(pixels.shape[1]), float(pixels.shape[0])
+    whole = (0.0, 0.0, float(pixels.shape[1]), float(pixels.shape[0]))
     return pixels, whole, _facts(ds, data, layout, pixels.shape, name)
 
 
-def _stored(data: bytes, name: str, max_pixels: int) -> tuple[Any, Layout, NDArray[Any], str]:
-    """The header, the layout, the stored values (H, W) or (H, W, 3), and what they mean."""
+def read_wide(data: bytes, name: str, max_pixels: int) -> tuple[Pixels, tuple[float, float], FilmFacts]:
+    """All gray values of a DICOM film, for a person who sets the window: uint16 (H, W), dark = low.
+
+    The header's window cuts off nothing here; it comes back as the values that it shows black and white.
+    Where the header brings a curve instead of a window, its brightness is taken as it is.
+    """
+    ds, layout, source = _located(data, name, max_pixels)
+    samples, photometric = source.values(layout, name, max_pixels)
+    scale = _gray_scale(ds, layout) if samples.ndim == 2 and photometric in _GRAY else None
+    found = scale.wide(samples) if scale is not None else None
+    pixels, window = found or (_gray(ds, samples, layout, photometric, name), (0.0, 65535.0))
+    deep = pixels.astype(np.uint16) * 257 if pixels.dtype == np.uint8 else pixels
+    pixels = _square(ds, deep, max_pixels)
+    return pixels, window, _facts(ds, data, layout, pixels.shape, name)
+
+
+def _by_wavelet(
+    scale: GrayScale, layout: Layout, frame: bytes, allowed: int, name: str
+) -> tuple[Pixels, Box] | None:
+    """A JPEG 2000 film at 1/4 or 1/2 and the part of it that is film; ``None`` where it must be read whole.
+
+    Here the window comes after the averaging, which is the same only where it clips nothing. By how much
+    it is not can be seen on the reduced film itself: averaged once more, before and after the window.
+    """
+    for reduce in (each for each in _BENT if each <= allowed):
+        if not jpeg2000.reachable(layout.columns, layout.rows, reduce):
+            continue
+        few = jpeg2000.decode_reduced(frame, layout.stored, reduce, name)
+        small = None if few is None else scale.apply_reduced(few, 1)
+        if few is None or small is None:
+            return None
+        if scale.bend(few) < _BENT[reduce]:  # film reaches half a sample beyond the last
+            return np.pad(small, ((0, 1), (0, 1)), mode="edge"), jpeg2000.extent(
+                layout.columns, layout.rows, reduce
+            )
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Pixel data as they lie in the file, not decoded yet."""
+
+    raw: memoryview
+    order: str
+    vr: bytes
+
+    def values(self, layout: Layout, name: str, max_pixels: int) -> tuple[NDArray[Any], str]:
+        """(H, W) or (H, W, 3) stored values and their photometric interpretation."""
+        if layout.syntax in NATIVE:
+            return native_values(self.raw, layout, self.order, self.vr, name), layout.photometric
+        values, photometric = decode_frame(self.frame(layout, name, max_pixels), layout, name)
+        return within(values, layout), photometric
+
+    def frame(self, layout: Layout, name: str, max_pixels: int) -> bytes:
+        """The one compressed frame; raises where the file and its stream contradict each other."""
+        parts = fragments(self.raw, name)
+        starts = sum(fragment.startswith((b"\xff\xd8\xff", b"\xff\x4f\xff\x51")) for fragment in parts)
+        check_frames(name, starts)
+        frame = b"".join(parts)
+        found = frame_size(frame, layout.syntax, name)
+        if found is not None:
+            check_size(name, *found, max_pixels)
+            if found != (layout.columns, layout.rows):
+                fault = (
+                    f"its header says {layout.columns}×{layout.rows}, its pixel stream {found[0]}×{found[1]}"
+                )
+                raise UnreadableImage(name, fault, EXPORT_AGAIN)
+        return frame
+
+
+def _located(data: bytes, name: str, max_pixels: int) -> tuple[Any, Layout, _Source]:
+    """The header, the layout, and the pixel data that are still to be decoded."""
     ds, syntax, rest, order = _parse(data, name, max_pixels)
     if "DirectoryRecordSequence" in ds:
         raise NoPixels(name, "it is a DICOMDIR, a list of files", "give the files that it lists")
@@ -83,12 +166,10 @@ def _stored(data: bytes, name: str, max_pixels: int) -> tuple[Any, Layout, NDArr
     check_size(name, layout.columns, layout.rows, max_pixels)
     check_frames(name, facts.whole(ds, "NumberOfFrames") or 1)
     raw, vr = element_value(rest, order, syntax not in NATIVE, name)
-    if syntax in NATIVE:
-        return ds, layout, native_values(raw, layout, order, vr, name), layout.photometric
-    return ds, layout, *_compressed(fragments(raw, name), layout, name, max_pixels)
+    return ds, layout, _Source(raw, order, vr)
 
 
-def _parse(data: bytes, name: str, max_pixels: int) -> tuple[Any, str, bytes, str]:
+def _parse(data: bytes, name: str, max_pixels: int) -> tuple[Any, str, memoryview, str]:
     """The dataset before the pixel data, the transfer syntax, the bytes from the pixel data element on,
     and the byte order (``<`` or ``>``)."""
     import pydicom.filereader
@@ -102,7 +183,7 @@ def _parse(data: bytes, name: str, max_pixels: int) -> tuple[Any, str, bytes, st
         stream = io.BytesIO(_inflate(data[stream.tell() :], name, 4 * max_pixels + 16_000_000))
         ds = pydicom.filereader.read_dataset(stream, False, True, stop_when=_at_pixels)
         _check_whole(ds, name)
-        return ds, syntax, stream.read(), "<"
+        return ds, syntax, memoryview(stream.read()), "<"
     stream.seek(0)
     ds = pydicom.filereader.read_partial(stream, stop_when=_at_pixels, force=True)
     _check_whole(ds, name)
@@ -112,7 +193,7 @@ def _parse(data: bytes, name: str, max_pixels: int) -> tuple[Any, str, bytes, st
     elif UID(syntax).is_private and syntax not in NATIVE:
         cure = "export it as Explicit VR Little Endian"
         raise UnsupportedImage(name, f"the private transfer syntax {syntax} is not read", cure)
-    return ds, syntax, stream.read(), "<" if little else ">"
+    return ds, syntax, memoryview(data)[stream.tell() :], "<" if little else ">"
 
 
 def _at_pixels(tag: int, vr: str | None, length: int) -> bool:
@@ -140,23 +221,6 @@ def _inflate(deflated: bytes, name: str, most: int) -> bytes:
     if not inflater.eof:
         raise TruncatedImage(name, "its deflated content ends early", AGAIN)
     return inflated
-
-
-def _compressed(
-    parts: list[bytes], layout: Layout, name: str, max_pixels: int
-) -> tuple[NDArray[np.int32], str]:
-    """Compressed pixel data → (H, W) or (H, W, 3) stored values and their photometric interpretation."""
-    starts = sum(fragment.startswith((b"\xff\xd8\xff", b"\xff\x4f\xff\x51")) for fragment in parts)
-    check_frames(name, starts)
-    frame = b"".join(parts)
-    found = frame_size(frame, layout.syntax, name)
-    if found is not None:
-        check_size(name, *found, max_pixels)
-        if found != (layout.columns, layout.rows):
-            fault = f"its header says {layout.columns}×{layout.rows}, its pixel stream {found[0]}×{found[1]}"
-            raise UnreadableImage(name, fault, EXPORT_AGAIN)
-    values, photometric = decode_frame(frame, layout, name)
-    return np.clip(values.astype(np.int32), layout.low, layout.high), photometric
 
 
 def _gray(ds: Any, samples: NDArray[Any], layout: Layout, photometric: str, name: str) -> Pixels:

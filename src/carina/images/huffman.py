@@ -24,19 +24,20 @@ from carina.errors import TruncatedImage, UnreadableImage, UnsupportedImage
 from carina.images.limits import AGAIN
 
 _RESTART = re.compile(rb"\xff+[\xd0-\xd7]")
-_OTHER_MARKER = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]")
 _SEQUENTIAL, _LOSSLESS = (0xC0, 0xC1), (0xC3,)
 _CHUNK = 1 << 18  # bytes whose bit positions are worked out at once: 16 MB of indices
 _MARGIN = 1 << 12  # bytes; no MCU is longer (10 blocks of 64 codes of at most 32 bits)
 
 
 @dataclass(slots=True)
-class _Scan:
+class Scan:
     """What the header says about the only scan."""
 
     process: int = 0
     mcus: int = 0
     restart: int = 0  # MCUs between restart markers; 0: none
+    predictor: int = 0  # of a lossless scan, 1 to 7
+    shift: int = 0  # the point transform of a lossless scan
     dc: list[int] = field(default_factory=list)  # the table of each unit of an MCU
     ac: list[int] = field(default_factory=list)
     tables: dict[int, NDArray[np.uint8]] = field(default_factory=dict)  # class << 4 | id → code lengths
@@ -51,9 +52,8 @@ def check_complete(stream: bytes, name: str) -> None:
     Raises ``TruncatedImage``; ``UnreadableImage`` where a table is damaged; ``UnsupportedImage`` for
     progressive and arithmetic coding and for several scans, none of which DICOM allows.
     """
-    scan = _read_scan(stream, name)
-    ends = _OTHER_MARKER.search(scan.data)
-    content = scan.data[: ends.start()] if ends else scan.data
+    scan = read_scan(stream, name)
+    content = entropy_coded(scan.data)
     left = scan.mcus
     for segment in _RESTART.split(content):
         expected = min(left, scan.restart) if scan.restart else left
@@ -66,7 +66,16 @@ def check_complete(stream: bytes, name: str) -> None:
         raise TruncatedImage(name, f"the JPEG stream ends {share} % before its last pixel", AGAIN)
 
 
-def _count(data: NDArray[np.uint8], scan: _Scan, most: int, name: str) -> int:
+def entropy_coded(data: bytes) -> bytes:
+    """What of ``data`` comes before the first marker that is no restart marker."""
+    values = np.frombuffer(data, np.uint8)
+    at = np.flatnonzero(values[:-1] == 0xFF)
+    after = values[at + 1]
+    ends = at[(after != 0) & (after != 0xFF) & ((after < 0xD0) | (after > 0xD7))]
+    return data[: int(ends[0])].rstrip(b"\xff") if len(ends) else data
+
+
+def _count(data: NDArray[np.uint8], scan: Scan, most: int, name: str) -> int:
     """How many whole MCUs, at most ``most``, the unstuffed bytes of one restart interval hold."""
     walk = _walk_samples if scan.process in _LOSSLESS else _walk_blocks
     found = at = 0  # at: in bits
@@ -82,7 +91,7 @@ def _count(data: NDArray[np.uint8], scan: _Scan, most: int, name: str) -> int:
     return found
 
 
-def _walk_samples(data: NDArray[np.uint8], scan: _Scan, at: int, most: int, name: str) -> tuple[int, int]:
+def _walk_samples(data: NDArray[np.uint8], scan: Scan, at: int, most: int, name: str) -> tuple[int, int]:
     """From bit ``at``: how many MCUs of a lossless scan begin in the chunk, and the bit behind the last."""
     steps = {table: _steps(data, scan, table, name).tobytes() for table in set(scan.dc)}
     cycle = [steps[table] for table in scan.dc]
@@ -104,7 +113,7 @@ def _walk_samples(data: NDArray[np.uint8], scan: _Scan, at: int, most: int, name
     return most, at
 
 
-def _walk_blocks(data: NDArray[np.uint8], scan: _Scan, at: int, most: int, name: str) -> tuple[int, int]:
+def _walk_blocks(data: NDArray[np.uint8], scan: Scan, at: int, most: int, name: str) -> tuple[int, int]:
     """The same for a sequential DCT scan, whose MCUs are made of 8×8 blocks."""
     dc_steps = {table: _steps(data, scan, table, name).tobytes() for table in set(scan.dc)}
     ac_steps = {table: _steps(data, scan, table, name).tobytes() for table in set(scan.ac)}
@@ -127,7 +136,7 @@ def _walk_blocks(data: NDArray[np.uint8], scan: _Scan, at: int, most: int, name:
     return most, at
 
 
-def _steps(data: NDArray[np.uint8], scan: _Scan, table: int, name: str) -> NDArray[np.uint8]:
+def _steps(data: NDArray[np.uint8], scan: Scan, table: int, name: str) -> NDArray[np.uint8]:
     """For every bit position: how many bits the code that begins there takes, its value bits included.
 
     A position that no code fits takes 255 bits, which no code does.
@@ -141,7 +150,7 @@ def _steps(data: NDArray[np.uint8], scan: _Scan, table: int, name: str) -> NDArr
     return steps[_words(data)]
 
 
-def _runs(data: NDArray[np.uint8], scan: _Scan, table: int) -> NDArray[np.uint8]:
+def _runs(data: NDArray[np.uint8], scan: Scan, table: int) -> NDArray[np.uint8]:
     """For every bit position: by how many coefficients the AC code that begins there moves on."""
     symbols = scan.symbols[table]
     run, category = symbols >> 4, symbols & 15
@@ -157,9 +166,9 @@ def _words(data: NDArray[np.uint8]) -> NDArray[np.uint16]:
     return (three[:, None] >> shifts & 0xFFFF).astype(np.uint16).ravel()
 
 
-def _read_scan(stream: bytes, name: str) -> _Scan:
+def read_scan(stream: bytes, name: str) -> Scan:
     """Parse the markers up to the scan; ``stream`` is known to have a sound header (``jpeg.read_header``)."""
-    scan, at = _Scan(), 2
+    scan, at = Scan(), 2
     frame: dict[int, tuple[int, int]] = {}
     size = (0, 0)
     while True:
@@ -184,10 +193,11 @@ def _read_scan(stream: bytes, name: str) -> _Scan:
 
 
 def _read_components(
-    body: bytes, frame: dict[int, tuple[int, int]], size: Sequence[int], scan: _Scan, name: str
+    body: bytes, frame: dict[int, tuple[int, int]], size: Sequence[int], scan: Scan, name: str
 ) -> None:
     """The units of an MCU and their tables, from the scan header (T.81 B.2.3)."""
     chosen = {body[i]: body[i + 1] for i in range(1, 2 * body[0], 2)}
+    scan.predictor, scan.shift = body[1 + 2 * body[0]], body[3 + 2 * body[0]] & 15
     if not scan.process or set(chosen) != set(frame):
         raise UnsupportedImage(
             name, "a JPEG coding that DICOM does not allow", "export it as Explicit VR Little Endian"
@@ -207,7 +217,7 @@ def _read_components(
     scan.mcus = -(-width // (side * widest)) * -(-height // (side * tallest))
 
 
-def _read_tables(body: bytes, scan: _Scan, name: str) -> None:
+def _read_tables(body: bytes, scan: Scan, name: str) -> None:
     """Huffman tables (T.81 B.2.4.2) as answers to every possible 16 bits: code length and symbol."""
     at = 0
     while at + 17 <= len(body):

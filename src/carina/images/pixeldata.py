@@ -82,8 +82,8 @@ def read_layout(ds: Any, syntax: str, name: str) -> Layout | None:
     return layout
 
 
-def element_value(rest: bytes, order: str, compressed: bool, name: str) -> tuple[bytes, bytes]:
-    """The value of the pixel data element that ``rest`` begins with, and its VR.
+def element_value(rest: memoryview, order: str, compressed: bool, name: str) -> tuple[memoryview, bytes]:
+    """The value of the pixel data element that ``rest`` begins with, and its VR; nothing is copied.
 
     Raises ``TruncatedImage`` where the file ends inside it, ``UnreadableImage`` where its form is not
     that of the transfer syntax.
@@ -91,8 +91,8 @@ def element_value(rest: bytes, order: str, compressed: bool, name: str) -> tuple
     try:
         group, element = struct.unpack_from(order + "HH", rest)
         tag, vr, at = group << 16 | element, b"OW", 4
-        if rest[4:6] in _LONG_VRS:  # as a length these letters would be odd, and no length is
-            vr, at = rest[4:6], 8
+        if bytes(rest[4:6]) in _LONG_VRS:  # as a length these letters would be odd, and no length is
+            vr, at = bytes(rest[4:6]), 8
         (length,) = struct.unpack_from(order + "I", rest, at)
     except struct.error:
         raise TruncatedImage(name, "the file ends where its pixel data begin", AGAIN) from None
@@ -113,7 +113,7 @@ def element_value(rest: bytes, order: str, compressed: bool, name: str) -> tuple
     return value[:length], vr
 
 
-def native_values(raw: bytes, layout: Layout, order: str, vr: bytes, name: str) -> NDArray[Any]:
+def native_values(raw: memoryview, layout: Layout, order: str, vr: bytes, name: str) -> NDArray[Any]:
     """Uncompressed pixel data → (H, W) or (H, W, 3) stored values (PS3.5 section 8.1.1).
 
     ``int32``; where nothing is to be done to unsigned gray values they come as they lie in ``raw``.
@@ -129,12 +129,13 @@ def native_values(raw: bytes, layout: Layout, order: str, vr: bytes, name: str) 
         )
         raise TruncatedImage(name, fault, AGAIN)
     if layout.allocated == 8 and order == ">" and vr == b"OW":  # bytes travel in swapped pairs
-        padded = raw[: expected + expected % 2].ljust(expected + expected % 2, b"\x00")
-        raw = np.frombuffer(padded, np.uint16).byteswap().tobytes()
+        padded = bytes(raw[: expected + expected % 2]).ljust(expected + expected % 2, b"\x00")
+        raw = memoryview(np.frombuffer(padded, np.uint16).byteswap().tobytes())
     dtype = np.dtype(np.uint8) if layout.allocated == 8 else np.dtype(order + "u2")
     plain = np.frombuffer(raw, dtype, count)
     untouched = not layout.signed and layout.samples == 1 and layout.high_bit == layout.stored - 1
-    if untouched and dtype.isnative and int(plain.max(initial=0)) <= layout.high:
+    full = layout.stored == layout.allocated
+    if untouched and dtype.isnative and (full or int(plain.max(initial=0)) <= layout.high):
         return plain.reshape(shape[:2])
     values = stored_bits(plain.astype(np.int32), layout, layout.high_bit)
     if layout.planar and layout.samples > 1:
@@ -152,7 +153,14 @@ def stored_bits(values: NDArray[np.int32], layout: Layout, high_bit: int) -> NDA
     return values
 
 
-def fragments(value: bytes, name: str) -> list[bytes]:
+def within(values: NDArray[Any], layout: Layout) -> NDArray[Any]:
+    """Decoded values, clipped to what BitsStored allows; untouched where they are within it."""
+    if values.dtype.kind == "u" and layout.low == 0 and int(values.max(initial=0)) <= layout.high:
+        return values
+    return np.clip(values.astype(np.int32), layout.low, layout.high)
+
+
+def fragments(value: memoryview, name: str) -> list[bytes]:
     """The fragments of encapsulated pixel data (PS3.5 section A.4), without the offset table."""
     items: list[bytes] = []
     at = 0
@@ -164,7 +172,7 @@ def fragments(value: bytes, name: str) -> list[bytes]:
             break
         if (group, element) != (0xFFFE, 0xE000):
             raise UnreadableImage(name, "the compressed pixel data are not divided into items", EXPORT_AGAIN)
-        content = value[at + 8 : at + 8 + length]
+        content = bytes(value[at + 8 : at + 8 + length])
         if len(content) < length:
             raise TruncatedImage(name, "the compressed pixel data end inside an item", AGAIN)
         items.append(content)

@@ -42,9 +42,9 @@ def load(
 ) -> tuple[NDArray[np.uint8], FilmFacts]:
     """A file → its (S, S) uint8 square and its facts; raises the ``ImageError`` that ``read`` raises.
 
-    A JPEG is decoded at 1/2, 1/4 or 1/8 where that leaves at least twice the pixels that are needed on each
-    side, and a DICOM film with a linear window is averaged over blocks of 2, 4 or 8 where that leaves four
-    times as many: the result differs from that of the full film by less than one gray level on average.
+    Where that leaves at least twice the pixels that are needed on each side, a JPEG is decoded at 1/2, 1/4 or
+    1/8, and a DICOM film with a linear window is averaged over blocks of 2 or 4, or, in JPEG 2000, decoded
+    at 1/2 or 1/4: the result differs from that of the full film by less than one gray level on average.
     """
     with boundary(source, name) as name:
         data = file_bytes(source, name, MAX_PIXELS)
@@ -52,15 +52,15 @@ def load(
         if format_ == "dicom":
             from carina.images.dicom import read_reduced
 
-            gray, (width, height), facts = read_reduced(
-                data, name, MAX_PIXELS, lambda wide, high: _reduction(wide, high, preparation, least=4)
+            gray, part, facts = read_reduced(
+                data, name, MAX_PIXELS, lambda wide, high: _reduction(wide, high, preparation)
             )
-            return _square(gray, (0.0, 0.0, width, height), preparation), facts
+            return _square(gray, part, preparation), facts
         if format_ != "jpeg":
             film = read_bytes(data, name, MAX_PIXELS)
             return prepare(film.pixels, preparation), film.facts
         header, facts = jpeg_facts(data, name, MAX_PIXELS)
-        reduce = _reduction(header.width, header.height, preparation, least=2)
+        reduce = _reduction(header.width, header.height, preparation)
         pixels = jpeg.decode(data, header, name, reduce=reduce)
         part = _film_part(pixels.shape, (header.width / reduce, header.height / reduce), header.orientation)
         return _square(upright(pixels, header.orientation), part, preparation), facts
@@ -80,14 +80,14 @@ def _film_part(decoded: tuple[int, ...], extent: tuple[float, float], orientatio
     return left, top, left + across, top + down
 
 
-def _reduction(width: int, height: int, preparation: Preparation, *, least: int) -> int:
-    """The largest of 8, 4, 2 and 1 that leaves ``least`` decoded pixels for each one of the square.
+def _reduction(width: int, height: int, preparation: Preparation) -> int:
+    """The largest of 8, 4, 2 and 1 that leaves two pixels on each side for each one of the square.
 
     Margins are not known before decoding; where they are to be cut off, half of the film may be margin.
     """
     sides = {"stretch": min, "center_crop": min, "letterbox": max}[preparation.fit](width, height)
     left = sides * (1 - 2 * preparation.crop) * (0.5 if preparation.trim else 1.0)
-    return next((reduce for reduce in (8, 4, 2) if left >= least * preparation.size * reduce), 1)
+    return next((reduce for reduce in (8, 4, 2) if left >= 2 * preparation.size * reduce), 1)
 
 
 def _square(pixels: Pixels, part: Box, preparation: Preparation) -> NDArray[np.uint8]:

@@ -88,7 +88,7 @@ class Gate:
         known, cropped = reference(bundle), bundle.preparation.crop > _MOST_CROP
         if known is None:
             missing = (
-                f"The bundle {bundle.manifest.name} carries no embeddings of its training films: it cannot "
+                f"The bundle {bundle.name} carries no embeddings of its training films: it cannot "
                 "refuse films by their distance from them. Export it again with this Carina."
             )
             return cls(intended_use(bundle), cropped=cropped, warnings=(missing,))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from carina.errors import BundleError
 from carina.images.preparation import Preparation
 from carina.scoring import receipts
-from carina.scoring.contents import FILES, LITTER, MANIFEST, MODEL, TRAINING_IMAGES
+from carina.scoring.contents import EMBEDDINGS, FILES, GATE, LITTER, MANIFEST, MODEL, TRAINING_IMAGES
 
 if TYPE_CHECKING:  # pydantic is loaded where a manifest is read, not where a known bundle is opened
     from carina.scoring.graph import Value
@@ -36,12 +36,16 @@ class Bundle:
 
     ``root`` is its folder, ``classes`` stand in the order of the logits, ``healthy`` are those that mean
     "nothing found", ``model_sha256`` is that of the model, ``manifest`` all that the bundle says of itself.
+    What the gate asks of it (``sections``, ``features`` of the embedding, ``embeddings_sha256``) is known
+    without reading the manifest again.
     """
 
     def __init__(self, root: Path, receipt: receipts.Receipt, model: bytes | None = None) -> None:
         self.root = root
         self.classes, self.healthy, self.model_sha256 = receipt.classes, receipt.healthy, receipt.model
         self.preparation = Preparation.from_dict(receipt.preparation)
+        self.name, self.features = receipt.name, receipt.features
+        self.embeddings_sha256, self.sections = receipt.embeddings, receipt.sections
         self._model = model
 
     @classmethod
@@ -66,7 +70,14 @@ class Bundle:
         preparation = _check_preparation(root, manifest)
         _check_model(root, manifest, preparation, model)
         receipt = receipts.Receipt(
-            manifest.classes, frozenset(manifest.healthy), preparation.to_dict(), manifest.files[MODEL]
+            classes=manifest.classes,
+            healthy=frozenset(manifest.healthy),
+            preparation=preparation.to_dict(),
+            model=manifest.files[MODEL],
+            name=manifest.name,
+            features=int(manifest.outputs["embedding"][1]),
+            embeddings=manifest.files.get(EMBEDDINGS),
+            sections={key: manifest.sections[key] for key in GATE if key in manifest.sections},
         )
         receipts.issue(root, before, receipt)
         bundle = cls(root, receipt, model)
@@ -108,7 +119,8 @@ class Bundle:
         ``KeyError`` for a file it does not list.
         """
         data, found = _read_hashed(self.root, name, keep=True)
-        if found != (self.model_sha256 if name == MODEL else self.manifest.files[name]):
+        expected = {MODEL: self.model_sha256, EMBEDDINGS: self.embeddings_sha256}.get(name)
+        if found != (expected or self.manifest.files[name]):
             raise BundleError(f"{self.root}: {name} was changed after the bundle was opened; {_AGAIN}")
         return data
 

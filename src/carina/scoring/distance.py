@@ -13,31 +13,21 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from carina.errors import BundleError
 from carina.scoring.bundle import Bundle
-from carina.scoring.manifest import EMBEDDINGS, first_fault
+from carina.scoring.contents import DISTANCE, EMBEDDINGS
 
-SECTION = "distance"
+SECTION = DISTANCE
 NEAREST = 5  # k
 MOST = 1500  # training films whose embeddings are carried
 MOST_HELD_OUT = 600  # validation films behind the threshold
 
 _AGAIN = "export it again"
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    nearest: int = Field(ge=1)
-    held_out: tuple[float, ...]  # distances of validation films, rising
-
-    def fits(self, films: int) -> bool:
-        return self.nearest <= films and all(math.isfinite(each) for each in self.held_out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,28 +64,33 @@ def reference(bundle: Bundle) -> Reference | None:
 
     Raises :class:`~carina.errors.BundleError` where file and section do not fit each other or the model.
     """
-    if EMBEDDINGS not in bundle.manifest.files or SECTION not in bundle.manifest.sections:
+    if bundle.embeddings_sha256 is None or SECTION not in bundle.sections:
         return None
     try:
-        section = _Section.model_validate(bundle.manifest.sections[SECTION])
-    except ValidationError as error:
-        raise BundleError(f"{bundle.root}: {SECTION}: {first_fault(error)}; {_AGAIN}") from error
+        nearest, held_out = _section(bundle.sections[SECTION])
+    except (ValueError, TypeError, KeyError) as error:
+        raise BundleError(f"{bundle.root}: {SECTION}: {error}; {_AGAIN}") from error
     try:
         films = np.load(io.BytesIO(bundle.read(EMBEDDINGS)), allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise BundleError(f"{bundle.root}: {EMBEDDINGS} is no array ({error}); {_AGAIN}") from error
-    features = bundle.manifest.outputs["embedding"][1]
-    if (
-        films.ndim != 2
-        or films.shape[1] != features
-        or films.dtype.kind != "f"
-        or not section.fits(len(films))
-    ):
+    features = bundle.features
+    if films.ndim != 2 or films.shape[1] != features or films.dtype.kind != "f" or nearest > len(films):
         raise BundleError(
             f"{bundle.root}: {EMBEDDINGS} is {films.shape} {films.dtype}, the model gives {features} "
             f"features; {_AGAIN}"
         )
-    return Reference(unit(films.astype(np.float32)), section.nearest, tuple(sorted(section.held_out)))
+    return Reference(unit(films.astype(np.float32)), nearest, tuple(sorted(held_out)))
+
+
+def _section(section: Any) -> tuple[int, tuple[float, ...]]:
+    """k, and the distances of validation films; raises where it says something else."""
+    if set(section) != {"nearest", "held_out"}:
+        raise ValueError(f"it has the keys {sorted(section)}")
+    nearest, held_out = section["nearest"], tuple(float(each) for each in section["held_out"])
+    if not isinstance(nearest, int) or nearest < 1 or not all(map(math.isfinite, held_out)):
+        raise ValueError("its numbers make no sense")
+    return nearest, held_out
 
 
 def carried(

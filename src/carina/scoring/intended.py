@@ -6,15 +6,15 @@ Pure. What a header does not say keeps no film out; what it says and contradicts
 from __future__ import annotations
 
 import re
-
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from dataclasses import dataclass
+from typing import Any, Self
 
 from carina.errors import BundleError
 from carina.records import FilmFacts
 from carina.scoring.bundle import Bundle
-from carina.scoring.manifest import first_fault
+from carina.scoring.contents import INTENDED_USE
 
-SECTION = "intended_use"
+SECTION = INTENDED_USE
 
 # DICOM PS3.3 C.7.3.1.1.1: computed, digital and plain film radiography; SC and OT are scans of films
 MODALITIES = ("CR", "DX", "DR", "RG", "SC", "OT", "X-RAY", "XRAY")
@@ -24,21 +24,38 @@ _FRONTAL = re.compile(
 )
 
 
-class IntendedUse(BaseModel):
-    """The films a bundle is meant for. ``ages`` are years of the patients it was taught with, if known."""
+@dataclass(frozen=True, slots=True)
+class IntendedUse:
+    """The films a bundle is meant for. ``ages`` are years of the patients it was taught with, if known.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Raises ``ValueError`` for ages that are no range. A plain record: one film is scored before pydantic
+    would be there.
+    """
 
     modalities: tuple[str, ...] = MODALITIES
     body_parts: tuple[str, ...] = BODY_PARTS
     frontal_only: bool = True
     ages: tuple[float, float] | None = None
 
-    @model_validator(mode="after")
-    def _ages_rise(self) -> IntendedUse:
+    def __post_init__(self) -> None:
         if self.ages is not None and not 0 <= self.ages[0] <= self.ages[1]:
             raise ValueError(f"ages {self.ages} are no range of years")
-        return self
+
+    @classmethod
+    def of(cls, section: Any) -> Self:
+        """From a bundle's section; raises ``ValueError``, ``TypeError`` or ``KeyError`` where it is none."""
+        given = dict(section)
+        for key in ("modalities", "body_parts"):
+            if key in given:
+                if not all(isinstance(each, str) for each in given[key]) or isinstance(given[key], str):
+                    raise ValueError(f"{key} is no list of words")
+                given[key] = tuple(given[key])
+        if not isinstance(given.get("frontal_only", True), bool):
+            raise ValueError("frontal_only is neither true nor false")
+        if given.get("ages") is not None:
+            youngest, oldest = given["ages"]
+            given["ages"] = float(youngest), float(oldest)
+        return cls(**given)
 
     def why_not(self, facts: FilmFacts) -> tuple[str, str] | None:
         """Code and reason where the header contradicts the intended use, else None."""
@@ -63,9 +80,9 @@ def intended_use(bundle: Bundle) -> IntendedUse:
     Raises :class:`~carina.errors.BundleError` for a section that cannot be read.
     """
     try:
-        return IntendedUse.model_validate(bundle.manifest.sections.get(SECTION, {}))
-    except ValidationError as error:
-        raise BundleError(f"{bundle.root}: {SECTION}: {first_fault(error)}; export it again") from error
+        return IntendedUse.of(bundle.sections.get(SECTION, {}))
+    except (ValueError, TypeError, KeyError) as error:
+        raise BundleError(f"{bundle.root}: {SECTION}: {error}; export it again") from error
 
 
 def _word(text: str | None) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 from carina.scoring import kept
 from carina.scoring.contents import LITTER
 
-_FORM = 1
+_FORM = 2
 _SETTLED = 1_500_000_000  # ns: a file changed later than this before the verification may change unseen
 
 
@@ -30,6 +30,10 @@ class Receipt:
     healthy: frozenset[str]
     preparation: dict[str, Any]
     model: str  # sha256 of the model
+    name: str
+    features: int  # numbers of the embedding
+    embeddings: str | None  # sha256 of the training films' embeddings
+    sections: dict[str, Any]  # what the gate asks of the manifest
 
 
 Stamps = dict[str, list[int]]  # file → inode facts
@@ -66,6 +70,10 @@ def issue(root: str | os.PathLike[str], before: Stamps | None, receipt: Receipt)
         "healthy": sorted(receipt.healthy),
         "preparation": receipt.preparation,
         "model": receipt.model,
+        "name": receipt.name,
+        "features": receipt.features,
+        "embeddings": receipt.embeddings,
+        "sections": receipt.sections,
     }
     kept.write(_name(root), json.dumps(content).encode())
 
@@ -78,9 +86,10 @@ def receipt(root: str | os.PathLike[str]) -> Receipt | None:
     content = json.loads(raw)  # its hash was right, so it is what `issue` wrote
     if content.get("form") != _FORM or content["stamps"] != stamps(root):
         return None
-    return Receipt(
-        tuple(content["classes"]), frozenset(content["healthy"]), content["preparation"], content["model"]
-    )
+    rest = {
+        key: content[key] for key in ("preparation", "model", "name", "features", "embeddings", "sections")
+    }
+    return Receipt(classes=tuple(content["classes"]), healthy=frozenset(content["healthy"]), **rest)
 
 
 def _name(root: str | os.PathLike[str]) -> str:

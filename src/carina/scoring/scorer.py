@@ -106,10 +106,11 @@ class Scorer:
     def answers(
         self, items: Iterator[Input | Refusal], decoders: Decoders | None = None, *, at: int = 0
     ) -> Iterator[Prediction | Refusal]:
-        """The answers to films that were found already, as :meth:`score` gives them.
+        """One answer for each item, in order; items are asked for as the work goes on.
 
         ``at`` is how many films of a longer row come before these. Films meet the network in the same
         company as if the whole row were scored here, so that the numbers are the same, bit for bit.
+        Raises :class:`~carina.errors.DecoderError` where no decoding process can be started.
         """
         with ExitStack() as stack:
             mine = decoders or stack.enter_context(Decoders(self.bundle.preparation))

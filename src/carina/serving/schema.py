@@ -352,6 +352,24 @@ class WebSession(Base):
     expires_at: Mapped[datetime]
 
 
+class SignInAttempt(Base):
+    """One try to sign in, for the lock-outs. The name that was typed is kept as its SHA-256: people type
+    passwords into it."""
+
+    __tablename__ = "sign_in_attempts"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(index=True)
+    account_sha256: Mapped[str] = mapped_column(String(64))
+    address: Mapped[str]
+    right: Mapped[bool] = mapped_column(default=False)
+
+    __table_args__ = (
+        Index("sign_in_attempts_account", "account_sha256", "at"),
+        Index("sign_in_attempts_address", "address", "at"),
+    )
+
+
 class ApiKey(Base):
     """A key for a program. Only the SHA-256 of it is kept."""
 

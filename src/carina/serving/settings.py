@@ -82,10 +82,23 @@ class Web(_Part):
     largest_upload: int = Field(default=2 * 2**30, ge=2**20)  # bytes in one request
 
 
+class Trust(_Part):
+    """TLS towards a destination, whose certificate ``ca`` must have signed (None: the system's authorities).
+
+    ``certificate`` and ``key`` are shown to a destination that asks who we are.
+    """
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+
 class Destination(_Part):
     """Where results go.
 
     ``dicom`` (C-STORE) needs host, port and ae_title; ``stow`` and ``webhook`` a url; ``hl7`` host and port.
+    A refused result is tried ``tries`` times; one that finds nobody there, for ``patience_hours``. Before the
+    roll-out has come to ``since`` nothing is sent.
     """
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
@@ -98,8 +111,10 @@ class Destination(_Part):
     user: str | None = None
     password: SecretStr | None = None
     secret: SecretStr | None = None  # signs a webhook (HMAC-SHA-256)
-    tls: Tls | None = None
+    tls: Trust | None = None
     tries: int = Field(default=12, ge=1)
+    patience_hours: float = Field(default=72.0, gt=0)
+    since: Ladder = Ladder.PRIORITISE
 
 
 class Waits(_Part):
@@ -124,7 +139,8 @@ class Settings(BaseSettings):
     model: Path | None = None
     site: str | None = None  # whose operating point of the bundle is used
     target_sensitivity: float | None = Field(default=None, gt=0, lt=1)
-    urgent: tuple[str, ...] = ()  # classes that are flagged "now"
+    suggest_clear: float | None = Field(default=None, gt=0, lt=1)  # target of "likely clear"; last step only
+    urgent: tuple[str, ...] = ()  # classes that are flagged "now"; none named: Carina's own rules
     dicom: Dicom = Dicom()
     web: Web = Web()
     destinations: tuple[Destination, ...] = ()

@@ -1,4 +1,4 @@
-"""Messages between Carina and its decoding processes: a head of plain values and a payload of bytes.
+"""Messages between Carina and its children: a head of plain values and a payload of bytes.
 
 No pickle: a decoder that a hostile film has taken over can say false things, not run code with its parent.
 """

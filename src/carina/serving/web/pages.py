@@ -1,0 +1,267 @@
+"""The pages: what a browser is shown. Everything they change goes through the REST interface."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, HTTPException, Path, Query, Request
+from fastapi.responses import RedirectResponse, Response
+from fastapi.templating import Jinja2Templates
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from carina import __version__
+from carina.serving import people
+from carina.serving.people import Person, Role
+from carina.serving.schema import AuditEntry, Delivery, Event, JobState, Rank
+from carina.serving.web import dashboard, facts, listing, words
+from carina.serving.web.api import healthy_classes
+from carina.serving.web.forms import NOTICE, Number
+from carina.serving.web.listing import RANKS, Filter
+from carina.serving.web.plots import meter
+from carina.serving.web.site import Here, Site, faults, model_card, step
+from carina.serving.web.who import Admin, Reader, Viewer
+
+router = APIRouter(include_in_schema=False)
+
+ROWS = 50  # of one page of the worklist
+LOG_ROWS = 200
+
+
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("carina.serving.web", "templates"),
+        autoescape=True,  # everything, whatever the template is called
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(
+        person=words.person_name,
+        date=words.date,
+        time=words.time,
+        wait=words.wait,
+        share=words.share,
+        score=words.score,
+        size=words.size,
+        state=words.state,
+        years=words.years,
+    )
+    made.globals.update(
+        notice=NOTICE,
+        version=__version__,
+        rank_word=lambda rank: words.RANK_WORDS[rank],
+        rank_mark=lambda rank: words.RANK_MARKS[rank],
+        rank_key=lambda rank: Rank(rank).name.lower().replace("_", "-"),
+        meter=meter,
+        built=files("carina.serving.web").joinpath("static").is_dir() and __version__,
+    )
+    return made
+
+
+templates = Jinja2Templates(env=_environment())
+
+
+@router.get("/")
+def home(person: Viewer) -> Response:
+    """The worklist."""
+    return RedirectResponse("/worklist", status_code=303)
+
+
+Text = Annotated[str, Query(max_length=200)]
+Offset = Annotated[int, Query(ge=0, le=10_000_000)]
+Urgency = Annotated[str | None, Query(pattern="^(now|soon|not-analysed|not-flagged|likely-clear)?$")]
+
+
+def _list(
+    site: Site, session: Session, view: listing.View, urgency: str | None, q: str, second: bool, offset: int
+) -> dict[str, Any]:
+    wanted = Filter(view, RANKS[urgency] if urgency else None, q, second)
+    found = listing.page(session, wanted, offset, ROWS)
+
+    def address(**change: object) -> str:
+        """This list with something changed, as a query."""
+        asked = {
+            "view": view,
+            "urgency": urgency,
+            "q": q,
+            "second": second or None,
+            "offset": offset,
+        } | change
+        defaults = {"view": "open", "urgency": None, "q": "", "second": None, "offset": 0}
+        return urlencode({key: value for key, value in asked.items() if value not in (defaults[key], None)})
+
+    now = site.clock()
+    return {
+        "rows": [(study, facts.row(study, now)) for study in found.rows],
+        "found": found,
+        "filter": wanted,
+        "view": view,
+        "urgency": urgency,
+        "offset": offset,
+        "limit": ROWS,
+        "address": address,
+        "now": now,
+        "pictures": listing.pictures(session, [study.id for study in found.rows]),
+    }
+
+
+@router.get("/worklist")
+def worklist(
+    request: Request,
+    site: Here,
+    person: Viewer,
+    view: listing.View = "open",
+    urgency: Urgency = None,
+    q: Text = "",
+    second: bool = False,
+    offset: Offset = 0,
+) -> Response:
+    """Studies in order of need."""
+    with site.database.read() as session:
+        context = _list(site, session, view, urgency, q, second, offset)
+        return _page(request, site, session, person, "worklist.html", **context)
+
+
+@router.get("/worklist/rows")
+def rows(
+    request: Request,
+    site: Here,
+    person: Viewer,
+    view: listing.View = "open",
+    urgency: Urgency = None,
+    q: Text = "",
+    second: bool = False,
+    offset: Offset = 0,
+) -> Response:
+    """The list alone, for a page that is open: it takes what has changed."""
+    with site.database.read() as session:
+        context = _list(site, session, view, urgency, q, second, offset)
+        found = {"faults": faults(site, session), "step": step(session)}
+        return templates.TemplateResponse(request, "_list.html", {**context, **found})
+
+
+@router.get("/studies/{study_id}")
+def study(request: Request, study_id: Annotated[Number, Path()], site: Here, person: Viewer) -> Response:
+    """One study: the film, what was said of it, and what a reader says."""
+    from carina.serving import auditlog
+
+    with site.database.read() as session:
+        found = listing.whole(session, study_id)
+        if found is None:
+            raise HTTPException(404, "there is no study of this number")
+        told = facts.whole(found, healthy_classes(session), site.settings.heat_maps, site.clock())
+        after = listing.next_open(session, found.study)
+        card = model_card(session, found.study.model_id)
+        response = _page(
+            request, site, session, person, "study.html",
+            study=found.study, told=told, after=after, card=card, waiting_jobs=found.waiting_jobs,
+            point=_point(card, found.study.threshold),
+        )  # fmt: skip
+    with site.database.write() as session:
+        auditlog.append(session, person.name, "study opened", f"study {study_id}", now=site.clock())
+    return response
+
+
+def _point(card: dict[str, Any] | None, threshold: float | None) -> dict[str, Any] | None:
+    """The operating point that a threshold belongs to, with its proof."""
+    if card is None or threshold is None:
+        return None
+    near = (point for point in card["points"] if abs((point["threshold"] or 0) - threshold) < 1e-9)
+    found: dict[str, Any] | None = next(near, None)
+    return found
+
+
+@router.get("/upload")
+def upload(request: Request, site: Here, person: Reader) -> Response:
+    """Films from a folder: drag and drop."""
+    with site.database.read() as session:
+        return _page(request, site, session, person, "upload.html", most=site.settings.web.largest_upload)
+
+
+@router.get("/dashboard")
+def figures(request: Request, site: Here, person: Viewer, days: dashboard.Days = 7) -> Response:
+    """How the department does: arrivals, waits, shares, agreement, drift."""
+    with site.database.read() as session:
+        told = dashboard.figures(session, site.clock(), days)
+        return _page(request, site, session, person, "dashboard.html", told=told, days=days)
+
+
+@router.get("/deliveries")
+def deliveries(
+    request: Request, site: Here, person: Viewer, everything: Annotated[bool, Query(alias="all")] = False
+) -> Response:
+    """Where results go, and which could not be delivered."""
+    with site.database.read() as session:
+        newest = select(Delivery).order_by(Delivery.id.desc()).limit(LOG_ROWS)
+        if not everything:
+            newest = newest.where(Delivery.state != JobState.DONE)
+        counts: dict[tuple[str, str], int] = {
+            (row[0], row[1]): row[2]
+            for row in session.execute(
+                select(Delivery.destination, Delivery.state, func.count()).group_by(
+                    Delivery.destination, Delivery.state
+                )
+            )
+        }
+        return _page(
+            request, site, session, person, "deliveries.html",
+            deliveries=[facts.delivery(each) for each in session.scalars(newest)],
+            counts=counts, destinations=site.settings.destinations, everything=everything,
+        )  # fmt: skip
+
+
+@router.get("/people")
+def people_(request: Request, site: Here, person: Admin) -> Response:
+    """Who may do what."""
+    with site.database.read() as session:
+        return _page(
+            request, site, session, person, "people.html",
+            users=people.users(session), keys=people.keys(session), roles=list(Role),
+        )  # fmt: skip
+
+
+@router.get("/log")
+def log(
+    request: Request, site: Here, person: Admin, before: Annotated[int | None, Query(ge=1, le=2**53)] = None
+) -> Response:
+    """Who did what."""
+    with site.database.read() as session:
+        wanted = select(AuditEntry).order_by(AuditEntry.id.desc()).limit(LOG_ROWS)
+        if before is not None:
+            wanted = wanted.where(AuditEntry.id < before)
+        entries = session.scalars(wanted).all()
+        return _page(request, site, session, person, "log.html", entries=entries, most=LOG_ROWS)
+
+
+@router.get("/about")
+def about(request: Request, site: Here, person: Viewer) -> Response:
+    """What the model is and is not, and what the keys do."""
+    with site.database.read() as session:
+        return _page(request, site, session, person, "about.html", card=model_card(session))
+
+
+def sorry(request: Request, status: int, says: str) -> Response:
+    """A fault, in words, without anything that was sent."""
+    return templates.TemplateResponse(
+        request, "sorry.html", {"status": status, "says": says}, status_code=status
+    )
+
+
+def _page(
+    request: Request, site: Site, session: Session, person: Person, name: str, **context: Any
+) -> Response:
+    shared = {
+        "person": person,
+        "may_read": person.role.may(Role.READER),
+        "may_admin": person.role.may(Role.ADMIN),
+        "faults": faults(site, session),
+        "step": step(session),
+        "heat_maps": site.settings.heat_maps,
+        "newest_event": session.scalar(select(func.max(Event.id))) or 0,
+        "signs_in": site.settings.web.sign_in,
+    }
+    return templates.TemplateResponse(request, name, {**shared, **context})

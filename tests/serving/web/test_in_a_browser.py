@@ -1,0 +1,334 @@
+"""The page in a real browser: keys, live order, window and level, feedback, hostile headers, accessibility."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+
+from carina.serving.web.app import create_app
+from tests.serving.web.browser import chromium, served
+from tests.serving.web.conftest import PASSWORD
+from tests.serving.web.scene import NOW, Scene, phantom_file
+
+XSS = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "<svg/onload=alert(1)>",
+    "javascript:alert(1)",
+    "'-alert(1)-'",
+    "</td></tr></table><script src=//evil.example/x.js></script>",
+    "{{ 7*7 }}${7*7}<%= 7*7 %>",
+    '"autofocus onfocus=alert(1) x="',
+    "<a href='javascript:alert(1)'>x</a>",
+    "<!--<script>-->alert(1)",
+    "\u202eevil\u202c",
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> bytes:
+    return phantom_file(tmp_path, 3)
+
+
+@pytest.fixture
+def open_app(scene: Scene) -> Iterator[FastAPI]:
+    """The application with heat maps allowed."""
+    made = create_app(
+        scene.settings.model_copy(update={"heat_maps": True}),
+        scene.database,
+        scene.archive,
+        clock=scene.clock,
+    )
+    yield made
+    made.state.site.darkroom.close()
+
+
+@pytest.fixture
+def place(open_app: FastAPI) -> Iterator[str]:
+    with served(open_app) as address:
+        yield address
+
+
+class Seen:
+    """A page, and everything it should not have done."""
+
+    def __init__(self, browser: Any, scheme: str = "dark") -> None:
+        self.context = browser.new_context(color_scheme=scheme, viewport={"width": 1440, "height": 900})
+        self.page = self.context.new_page()
+        self.dialogs: list[str] = []
+        self.faults: list[str] = []
+        self.foreign: list[str] = []
+        self.page.on("dialog", lambda each: (self.dialogs.append(each.message), each.dismiss()))
+        self.page.on("pageerror", lambda each: self.faults.append(str(each)))
+        self.page.on("console", lambda each: self.faults.append(each.text) if each.type == "error" else None)
+        self.page.on(
+            "request", lambda each: self.foreign.append(each.url) if "localhost" not in each.url else None
+        )
+
+    def sign_in(self, place: str, name: str = "reader", path: str = "/worklist") -> Any:
+        self.page.goto(f"{place}{path}")
+        self.page.get_by_label("Name").fill(name)
+        self.page.get_by_label("Password").fill(PASSWORD)
+        self.page.get_by_role("button", name="Sign in").click()
+        self.page.wait_for_url(f"**{path}")
+        return self.page
+
+    def well_behaved(self) -> bool:
+        blobs = [url for url in self.foreign if not url.startswith(("blob:", "data:"))]
+        return (self.dialogs, self.faults, blobs) == ([], [], [])
+
+
+@pytest.fixture
+def seen(browser: Any) -> Iterator[Seen]:
+    made = Seen(browser)
+    yield made
+    made.context.close()
+
+
+def order(page: Any) -> list[int]:
+    rows = page.locator("tbody tr")
+    return [int(rows.nth(place).get_attribute("data-id")) for place in range(rows.count())]
+
+
+def chosen(page: Any) -> int:
+    return int(page.locator("tr[aria-selected=true]").get_attribute("data-id"))
+
+
+def test_the_list_is_worked_with_the_keyboard_alone(scene: Scene, place: str, seen: Seen) -> None:
+    first, second, third = (scene.study(said="soon", p=p) for p in (0.9, 0.8, 0.7))
+    page = seen.sign_in(place)
+    for key, expected in (
+        ("j", first),
+        ("j", second),
+        ("j", third),
+        ("j", third),
+        ("k", second),
+        ("g", first),
+    ):
+        page.keyboard.press(key)
+        assert chosen(page) == expected
+    page.keyboard.press("G")
+    page.keyboard.press("f")
+    page.wait_for_function(f"document.querySelector('tbody tr').dataset.id === '{third}'")
+    assert order(page) == [third, first, second]
+    assert chosen(page) == third, "the selection goes where the study goes"
+    page.keyboard.press("r")
+    page.wait_for_function("document.querySelectorAll('tbody tr').length === 2")
+    page.keyboard.press("u")
+    page.wait_for_function("document.querySelectorAll('tbody tr').length === 3")
+    page.keyboard.press("?")
+    assert page.get_by_role("dialog").is_visible()
+    page.keyboard.press("Escape")
+    page.keyboard.press("/")
+    page.keyboard.type("number 2")
+    page.wait_for_function("document.querySelectorAll('tbody tr').length === 1")
+    assert order(page) == [second]
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/studies/{second}")
+    assert seen.well_behaved(), (seen.dialogs, seen.faults, seen.foreign)
+
+
+def test_the_order_changes_under_the_readers_eyes_and_the_selection_stays(
+    scene: Scene, place: str, seen: Seen
+) -> None:
+    first, second = scene.study(said="soon", p=0.6), scene.study(said="unflagged")
+    page = seen.sign_in(place)
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    assert chosen(page) == second
+    loud = scene.study(said="now", p=0.99, minutes=0)
+    page.wait_for_function("document.querySelectorAll('tbody tr').length === 3", timeout=5000)
+    assert order(page) == [loud, first, second]
+    assert chosen(page) == second
+    assert page.locator("#faults").inner_text() == ""
+    assert seen.well_behaved(), (seen.dialogs, seen.faults, seen.foreign)
+
+
+def test_the_page_turns_red_by_itself_when_the_model_fails(scene: Scene, place: str, seen: Seen) -> None:
+    scene.study()
+    page = seen.sign_in(place)
+    scene.well(model="the self-test failed")
+    scene.study(said=None, minutes=0)
+    page.wait_for_selector(".faults", timeout=5000)
+    assert "the self-test failed" in page.locator(".faults").inner_text()
+
+
+def test_window_level_zoom_pan_and_invert_work_on_16_bit_pixels(
+    scene: Scene, place: str, seen: Seen, films: bytes
+) -> None:
+    study = scene.study(film=films, model=scene.model())
+    page = seen.sign_in(place, path=f"/studies/{study}")
+    page.wait_for_selector("canvas[data-state=shown]")
+    canvas = page.locator("#film")
+    middle = "(() => { const c = document.getElementById('film'), x = c.getContext('2d'); " \
+        "return x.getImageData(c.width / 2, c.height / 2, 1, 1).data[0]; })()"  # fmt: skip
+    before, gray = canvas.evaluate("each => ({...each.dataset})"), page.evaluate(middle)
+    box = canvas.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 80, y + 120, steps=4)
+    page.mouse.up()
+    page.wait_for_function(f"document.getElementById('film').dataset.level !== '{before['level']}'")
+    after = canvas.evaluate("each => ({...each.dataset})")
+    assert float(after["level"]) > float(before["level"]), "down is darker"
+    assert float(after["window"]) == pytest.approx(float(before["window"]) * 1.377, rel=0.01), "e^(80/250)"
+    assert page.evaluate(middle) < gray
+    page.keyboard.press("0")
+    assert abs(page.evaluate(middle) - gray) <= 1
+    page.keyboard.press("i")
+    assert abs(page.evaluate(middle) - (255 - gray)) <= 1
+    page.keyboard.press("0")
+    page.mouse.wheel(0, -500)
+    page.wait_for_function(f"document.getElementById('film').dataset.zoom > {float(before['zoom']) * 2.5}")
+    place_before = canvas.get_attribute("data-place")
+    page.keyboard.down("Shift")
+    page.mouse.down()
+    page.mouse.move(x + 50, y + 30, steps=3)
+    page.mouse.up()
+    page.keyboard.up("Shift")
+    assert canvas.get_attribute("data-place") != place_before
+    assert seen.well_behaved(), (seen.dialogs, seen.faults, seen.foreign)
+
+
+def test_the_heat_map_is_off_until_asked_for(scene: Scene, place: str, seen: Seen, films: bytes) -> None:
+    study = scene.study(film=films, model=scene.model())
+    page = seen.sign_in(place, path=f"/studies/{study}")
+    page.wait_for_selector("canvas[data-state=shown]")
+    assert page.locator("#heat-map").is_hidden()
+    page.keyboard.press("h")
+    page.wait_for_function("document.getElementById('heat-map').naturalWidth > 400", timeout=20000)
+    assert page.locator("#film").is_hidden()
+    page.keyboard.press("h")
+    assert page.locator("#film").is_visible()
+    assert seen.well_behaved(), (seen.dialogs, seen.faults, seen.foreign)
+
+
+def test_disagreeing_asks_what_it_was(scene: Scene, place: str, seen: Seen) -> None:
+    study = scene.study(said="soon", p=0.6, model=scene.model())
+    page = seen.sign_in(place, path=f"/studies/{study}")
+    page.keyboard.press("d")
+    page.get_by_label("no finding").check()
+    page.get_by_label("Comment").fill("an old scar")
+    page.get_by_role("button", name="Keep").click()
+    page.wait_for_url("**/worklist")
+    page.goto(f"{place}/studies/{study}")
+    assert "disagree" in page.locator(".heard").inner_text()
+    assert "an old scar" in page.locator(".heard").inner_text()
+
+
+def test_markup_in_any_header_is_text(scene: Scene, place: str, seen: Seen) -> None:
+    every = [
+        "patient_name", "patient_id", "issuer", "birth_date", "sex", "accession", "description", "study_date",
+        "study_time", "referring", "institution", "study_id",
+    ]  # fmt: skip
+    numbers = []
+    for number, payload in enumerate(XSS):
+        facts = dict.fromkeys(every, payload)
+        numbers.append(
+            scene.study(
+                said="now",
+                p=0.9 - number / 100,
+                finding=payload,
+                because=payload,
+                **facts,
+                flagged_by=payload,
+            )
+        )
+    with scene.database.write() as session:
+        from sqlalchemy import update
+
+        from carina.serving.schema import Instance, Series
+
+        session.execute(update(Series).values(modality=XSS[0], description=XSS[1], body_part=XSS[2]))
+        session.execute(
+            update(Instance).values(view=XSS[0], name=XSS[1], sender=XSS[4], sop_class=XSS[2], problem=XSS[5])
+        )
+    page = seen.sign_in(place, "admin")
+    assert XSS[0] in page.locator("tbody").inner_text()
+    for number in numbers:
+        page.goto(f"{place}/studies/{number}")
+        assert page.locator("h1").count() == 1
+        assert page.locator("main script, main iframe, main object").count() == 0
+    for path in (
+        "/worklist?q=<script>alert(1)</script>",
+        "/log",
+        "/dashboard",
+        "/studies/0",
+        "/nothing<script>",
+    ):
+        page.goto(place + path)
+    assert seen.dialogs == []
+    assert not [url for url in seen.foreign if "evil" in url]
+    assert not [fault for fault in seen.faults if "Content Security Policy" in fault], (
+        "nothing needed stopping"
+    )
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_axe_finds_no_fault_on_any_page(
+    scene: Scene, place: str, browser: Any, scheme: str, films: bytes
+) -> None:
+    pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
+    from axe_playwright_python.sync_playwright import Axe
+
+    from carina.serving.schema import Delivery
+
+    study = scene.study(film=films, model=scene.model(), minutes=75)
+    for said in ("now", "unread", "unflagged", None):
+        scene.study(said=said, minutes=3)
+    scene.study(patient_id="P00001", read_at=NOW, read_by="reader")
+    with scene.database.write() as session:
+        session.add(
+            Delivery(
+                study_id=study, version=1, destination="pacs", kind="sr", uid="2.25.1", state="dead", attempts=12,
+                created_at=NOW, not_before=NOW, error="connection refused",
+            )
+        )  # fmt: skip
+    scene.well(store="the disk is nearly full")
+    seen = Seen(browser, scheme)
+    seen.page.goto(f"{place}/sign-in")
+    faults = {"/sign-in": Axe().run(seen.page).response["violations"]}
+    seen.sign_in(place, "admin")
+    for path in (
+        "/worklist",
+        "/worklist?view=read",
+        f"/studies/{study}",
+        "/dashboard",
+        "/upload",
+        "/deliveries",
+        "/people",
+        "/log",
+        "/about",
+    ):
+        seen.page.goto(place + path)
+        if "studies" in path:
+            seen.page.wait_for_selector("canvas[data-state=shown]")
+        faults[path] = Axe().run(seen.page).response["violations"]
+    seen.context.close()
+    told = {
+        path: [(each["id"], [node["target"] for node in each["nodes"]][:3]) for each in found]
+        for path, found in faults.items()
+        if found
+    }
+    assert told == {}
+
+
+def test_colour_never_stands_alone(scene: Scene, place: str, seen: Seen) -> None:
+    for said in ("now", "soon", "unread", "unflagged"):
+        scene.study(said=said)
+    page = seen.sign_in(place)
+    cells = page.locator("td.urgency")
+    told = [cells.nth(place).inner_text().split("\n")[0] for place in range(cells.count())]
+    assert told == ["▲▲ now", "▲ soon", "? not analysed", "– not flagged"]

@@ -1,0 +1,209 @@
+"""The worklist as people and programs see it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+
+from starlette.testclient import TestClient
+
+from tests.serving.web.scene import Scene
+
+Client = Callable[..., TestClient]
+
+
+def places(page: str) -> list[int]:
+    return [int(number) for number in re.findall(r'data-id="(\d+)"', page)]
+
+
+def test_what_needs_a_reader_stands_between_flagged_and_unflagged(scene: Scene, client: Client) -> None:
+    unflagged = scene.study(said="unflagged", minutes=90)
+    soon = scene.study(said="soon", p=0.6)
+    unread = scene.study(said="unread", minutes=1)
+    now = scene.study(said="now", p=0.5, minutes=1)
+    louder = scene.study(said="soon", p=0.9, minutes=1)
+    page = client("viewer").get("/worklist")
+    assert page.status_code == 200
+    assert places(page.text) == [now, louder, soon, unread, unflagged]
+    rows = client("viewer").get("/api/v1/worklist").json()["rows"]
+    assert [row["id"] for row in rows] == [now, louder, soon, unread, unflagged]
+    assert [row["urgency"] for row in rows] == ["now", "soon", "soon", "not analysed", "not flagged"]
+
+
+def test_a_row_says_why_how_long_who_and_what(scene: Scene, client: Client) -> None:
+    scene.study(
+        said="now", p=0.82, minutes=75, finding="TB", patient_name="Yamada^Tarou=山田^太郎",
+        description="Chest PA", accession="A-77", age=67.0, sex="M",
+    )  # fmt: skip
+    page = client("viewer").get("/worklist").text
+    for expected in (
+        "now",
+        "TB",
+        "0.820",
+        "threshold </span>0.310",
+        "1 h 15",
+        "Yamada, Tarou · 山田 太郎",
+        "67 y, M",
+        "A-77",
+    ):
+        assert expected in page
+    assert "overdue" in page, "15 minutes are the cap of what is flagged now"
+    row = client("viewer").get("/api/v1/worklist").json()["rows"][0]
+    assert (row["waiting"], row["overdue"]) == (75 * 60, True)
+
+
+def test_nothing_on_any_page_says_that_a_patient_is_well(scene: Scene, client: Client) -> None:
+    study = scene.study(said="unflagged", model=scene.model())
+    admin = client("admin")
+    for path in ("/worklist", f"/studies/{study}", "/dashboard", "/about", "/upload"):
+        page = admin.get(path).text.lower()
+        assert not re.search(r"\b(normal|negative|healthy)\b", page), path
+        assert "not a medical device" in page
+        assert "every study must be read by a qualified person" in page
+
+
+def test_a_study_that_is_read_leaves_the_open_list_and_can_be_put_back(scene: Scene, client: Client) -> None:
+    study = scene.study()
+    reader = client("reader")
+    assert reader.post(f"/api/v1/studies/{study}/feedback", json={"kind": "read"}).status_code == 201
+    assert places(reader.get("/worklist").text) == []
+    assert places(reader.get("/worklist?view=read").text) == [study]
+    assert "read by reader" in reader.get("/worklist?view=read").text
+    assert reader.delete(f"/api/v1/studies/{study}/read").json()["read_at"] is None
+    assert places(reader.get("/worklist").text) == [study]
+
+
+def test_a_study_that_is_asked_for_stands_first_until_that_is_taken_back(
+    scene: Scene, client: Client
+) -> None:
+    loud = scene.study(said="now", p=0.99)
+    quiet = scene.study(said="unflagged", p=0.02)
+    reader = client("reader")
+    row = reader.put(f"/api/v1/studies/{quiet}/flag", json={"flagged": True}).json()
+    assert (row["flagged_by"], row["urgency"]) == ("reader", "now")
+    assert places(reader.get("/worklist").text) == [quiet, loud]
+    reader.put(f"/api/v1/studies/{quiet}/flag", json={"flagged": False})
+    assert places(reader.get("/worklist").text) == [loud, quiet]
+
+
+def test_search_finds_names_numbers_and_descriptions_and_takes_signs_as_letters(
+    scene: Scene, client: Client
+) -> None:
+    ada = scene.study(patient_name="Okafor^Adaeze", patient_id="77_1", accession="ACC-1")
+    bob = scene.study(patient_name="Novák^Jiří", patient_id="7781", description="Thorax 100%")
+    viewer = client("viewer")
+
+    def found(words: str) -> list[int]:
+        return [row["id"] for row in viewer.get("/api/v1/worklist", params={"q": words}).json()["rows"]]
+
+    assert found("okafor") == [ada]
+    assert found("adaeze acc-1") == [ada]
+    assert found("77_1") == [ada], "an underscore is no wildcard"
+    assert found("100%") == [bob]
+    assert found("Jiří") == [bob]
+    assert found("' OR 1=1 --") == []
+
+
+def test_filters_count_and_pages_hold_together(scene: Scene, client: Client) -> None:
+    for _ in range(7):
+        scene.study(said="soon")
+    for _ in range(3):
+        scene.study(said="unread")
+    viewer = client("viewer")
+    page = viewer.get("/api/v1/worklist", params={"limit": 4, "offset": 4}).json()
+    assert page["total"] == 10
+    assert page["counts"] == {"now": 0, "soon": 7, "not analysed": 3, "not flagged": 0}
+    assert len(page["rows"]) == 4
+    only = viewer.get("/api/v1/worklist", params={"urgency": "not-analysed"}).json()
+    assert (only["total"], len(only["rows"])) == (3, 3)
+    assert only["counts"]["soon"] == 7, "the other counts stay, so that one can go there"
+    assert viewer.get("/api/v1/worklist", params={"urgency": "worst"}).status_code == 422
+
+
+def test_the_page_is_red_when_a_part_is_not_well_or_silent(scene: Scene, client: Client) -> None:
+    viewer = client("viewer")
+    assert "Not all films are analysed" not in viewer.get("/worklist").text
+    scene.well(model="golden film 2 scored 0.4 apart: not ready")
+    page = viewer.get("/worklist").text
+    assert 'role="alert"' in page
+    assert "golden film 2 scored 0.4 apart" in page
+    scene.well()
+    scene.now += timedelta(minutes=5)
+    page = viewer.get("/worklist").text
+    assert "nothing works on the films, nothing heard since 08:00 UTC" in page
+    assert viewer.get("/api/v1/status").json()["well"] is False
+    assert viewer.get("/ready").status_code == 503
+    assert viewer.get("/health").status_code == 200
+
+
+def test_the_step_of_the_roll_out_is_on_every_page(scene: Scene, client: Client) -> None:
+    from carina.serving.schema import Step
+
+    study = scene.study()
+    with scene.database.write() as session:
+        session.add(Step(at=scene.now, by="admin", step="prioritise", evidence={}))
+    admin = client("admin")
+    for path in (
+        "/worklist",
+        f"/studies/{study}",
+        "/dashboard",
+        "/upload",
+        "/deliveries",
+        "/people",
+        "/log",
+        "/about",
+    ):
+        assert "<b>prioritise</b>" in admin.get(path).text, path
+
+
+def test_what_readers_say_is_kept_with_what_carina_had_said(scene: Scene, client: Client) -> None:
+    study = scene.study(said="soon", p=0.6)
+    reader = client("reader")
+    said = {"kind": "disagree", "disease": False, "comment": "an old scar"}
+    assert reader.post(f"/api/v1/studies/{study}/feedback", json=said).status_code == 201
+    whole = reader.get(f"/api/v1/studies/{study}").json()
+    assert whole["read_by"] == "reader"
+    kept = whole["feedback"][0]
+    assert (kept["kind"], kept["disease"], kept["comment"]) == ("disagree", False, "an old scar")
+    from sqlalchemy import select
+
+    from carina.serving.schema import Feedback
+
+    with scene.database.read() as session:
+        row = session.scalars(select(Feedback)).one()
+    assert (row.outcome, row.p_disease, row.reader) == ("flagged", 0.6, "reader")
+
+
+def test_agreeing_says_by_itself_whether_there_is_disease(scene: Scene, client: Client) -> None:
+    reader = client("reader")
+    said = {}
+    for outcome in ("soon", "unflagged"):
+        for kind in ("agree", "disagree"):
+            study = scene.study(said=outcome)
+            answer = reader.post(f"/api/v1/studies/{study}/feedback", json={"kind": kind}).json()
+            said[(outcome, kind)] = answer["disease"]
+    assert said == {
+        ("soon", "agree"): True,
+        ("soon", "disagree"): False,
+        ("unflagged", "agree"): False,
+        ("unflagged", "disagree"): True,
+    }
+
+
+def test_earlier_studies_are_those_of_the_same_id_of_the_same_issuer(scene: Scene, client: Client) -> None:
+    here = scene.study(patient_id="4711", issuer="NORTH")
+    earlier = scene.study(patient_id="4711", issuer="NORTH", study_date="20250101")
+    scene.study(patient_id="4711", issuer="SOUTH")
+    scene.study(patient_id="4711", issuer=None)
+    scene.study(patient_id=None, issuer=None)
+    viewer = client("viewer")
+    assert [each["id"] for each in viewer.get(f"/api/v1/studies/{here}").json()["priors"]] == [earlier]
+    assert f"/studies/{earlier}" in viewer.get(f"/studies/{here}").text
+
+
+def test_the_study_says_what_was_shown_at_its_threshold(scene: Scene, client: Client) -> None:
+    study = scene.study(said="soon", p=0.6, model=scene.model())
+    page = " ".join(client("viewer").get(f"/studies/{study}").text.split())
+    assert "388 of 398 diseased people of “north” were found: at least 95.6 % with 95 % confidence" in page
+    assert "none of these" in page
