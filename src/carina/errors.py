@@ -18,7 +18,7 @@
     │   ├── CacheError            a prepared film cannot be had
     │   ├── DecisionError         a file does not hold a person's decisions
     │   ├── FetchError            a public set cannot be had whole, or must be asked for
-    │   └── StoreError            a store of films does not answer
+    │   └── RemoteError           a store of films does not answer
     ├── RecipeError           a recipe key is unknown, wrong or contradicts another
     ├── WeightsError          weights do not fit the network they were meant for
     ├── RunError              a run folder cannot be started, resumed or finished
@@ -163,7 +163,7 @@ class FetchError(DataError):
     """A public set cannot be had whole, or must be asked for."""
 
 
-class StoreError(DataError):
+class RemoteError(DataError):
     """A store of films does not answer."""
 
 

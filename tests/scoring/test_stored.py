@@ -6,10 +6,11 @@ import shutil
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
-from carina.errors import SourceError, StoreError
+from carina.errors import RemoteError, SourceError
 from carina.records import Prediction, Refusal
 from carina.scoring import stored, stores
 from carina.scoring.inputs import Input, Skipped
@@ -37,6 +38,15 @@ def archive(films: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def bucket(archive: Path) -> Iterator[dict[str, str]]:
+    """The folder in a bucket; the environment that leads there."""
+    needs("moto", "s3fs")
+    with s3_server() as environment:
+        upload(archive, "films", "2026", environment)
+        yield environment
+
+
 @pytest.fixture(params=["file", "s3", "http"])
 def address(request: pytest.FixtureRequest, archive: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The folder in a store of each kind."""
@@ -47,12 +57,9 @@ def address(request: pytest.FixtureRequest, archive: Path, monkeypatch: pytest.M
         with web_server(archive) as url:
             yield url
     else:
-        needs("moto", "s3fs")
-        with s3_server() as environment:
-            upload(archive, "films", "2026", environment)
-            for name, value in environment.items():
-                monkeypatch.setenv(name, value)
-            yield "s3://films/2026"
+        for name, value in request.getfixturevalue("bucket").items():
+            monkeypatch.setenv(name, value)
+        yield "s3://films/2026"
 
 
 def test_films_of_a_store_come_as_those_of_the_folder(address: str, archive: Path, scorer: Scorer) -> None:
@@ -60,7 +67,7 @@ def test_films_of_a_store_come_as_those_of_the_folder(address: str, archive: Pat
     here = list(scorer.score([archive], skipped))
     answers = list(scorer.score([address], there))
     prefix = f"{address.rstrip('/')}/"
-    names = [answer.path.removeprefix(prefix).replace("%20", " ") for answer in answers]
+    names = [unquote(answer.path.removeprefix(prefix)) for answer in answers]
     assert names == [answer.path.removeprefix(f"{archive}/") for answer in here]
     assert len(names) == 9
     assert there.kinds == skipped.kinds == {".txt": 1, "hidden": 1}
@@ -94,7 +101,7 @@ def test_a_store_that_does_not_answer_ends_the_run_and_is_no_films_fault(
 ) -> None:
     needs("fsspec", "aiohttp")
     monkeypatch.setattr(stores, "_WAITS", (0.01, 0.01))
-    with pytest.raises(StoreError, match="the store does not answer"):
+    with pytest.raises(RemoteError, match="the store does not answer"):
         list(listed([f"http://127.0.0.1:{free_port()}/film.png"]))
 
 

@@ -43,7 +43,7 @@ def check(address: str) -> None:
 def films(address: str, skipped: Skipped, *, contents: bool = True) -> Iterator[Input | Refusal]:
     """Every film at an address, as :func:`carina.scoring.inputs.films` gives those of a path.
 
-    Raises ``SourceError`` where there is nothing, ``StoreError`` where the store does not answer.
+    Raises ``SourceError`` where there is nothing, ``RemoteError`` where the store does not answer.
     """
     found = _films(address, skipped)
     yield from reading(found) if contents else found
@@ -52,7 +52,7 @@ def films(address: str, skipped: Skipped, *, contents: bool = True) -> Iterator[
 def reading(items: Iterable[Input | Refusal]) -> Iterator[Input | Refusal]:
     """Films that were only listed, read, in their order; a film on a disk is left to whoever decodes it.
 
-    At most 16 films, and 64 MB or one film, wait for their turn. Raises ``StoreError``.
+    At most 16 films, and 64 MB or one film, wait for their turn. Raises ``RemoteError``.
     """
     stores: dict[str, Store] = {}
     coming: deque[tuple[Input | Refusal, Future[Input | Refusal] | None]] = deque()

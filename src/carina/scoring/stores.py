@@ -2,18 +2,19 @@
 
 Knows addresses (``s3://bucket/folder``, ``https://host/film.dcm``) and the faults of stores, not films. A
 film that is gone or may not be read is refused; a store that does not answer is no fault of its films, and
-ends the run (:class:`~carina.errors.StoreError`), which can be resumed.
+ends the run (:class:`~carina.errors.RemoteError`), which can be resumed.
 """
 
 from __future__ import annotations
 
+import io
 import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from carina.errors import MissingExtra, SourceError, StoreError
+from carina.errors import MissingExtra, RemoteError, SourceError
 
 _SCHEMES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "http", "https", "file"})
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -81,7 +82,7 @@ class Store:
             ) from error
 
     def inside(self, folder: str) -> list[Entry]:
-        """What lies in a folder, in the order of the names. Raises ``OSError`` and ``StoreError``."""
+        """What lies in a folder, in the order of the names. Raises ``OSError`` and ``RemoteError``."""
         path = self._files._strip_protocol(folder)
         found = _patiently(lambda: self._files.ls(path, detail=True), folder)
         entries = [self._entry(each) for each in found]
@@ -92,13 +93,15 @@ class Store:
         return sorted(entries, key=lambda each: each.name)
 
     def read(self, address: str) -> bytes:
-        """All bytes of a film. Raises ``OSError`` where it is gone or may not be read, ``StoreError``."""
+        """All bytes of a film. Raises ``OSError`` where it is gone or may not be read, ``RemoteError``."""
         path = self._files._strip_protocol(address)
         content: bytes = _patiently(lambda: self._files.cat_file(path), address)
         return content
 
     def open(self, address: str) -> Any:
         """A file that can be searched, for archives. Raises what :meth:`read` raises."""
+        if self.scheme in ("http", "https"):  # not every server can give a part of a file
+            return io.BytesIO(self.read(address))
         path = self._files._strip_protocol(address)
         return _patiently(lambda: self._files.open(path, "rb"), address)
 
@@ -111,7 +114,7 @@ class Store:
 def _patiently(ask: Callable[[], Any], address: str) -> Any:
     """The answer of a store that may fail now and then; what is certain is told at once.
 
-    Raises ``FileNotFoundError`` and ``PermissionError`` as they come, ``StoreError`` for all else.
+    Raises ``FileNotFoundError`` and ``PermissionError`` as they come, ``RemoteError`` for all else.
     """
     for wait in (*_WAITS, None):
         try:
@@ -126,6 +129,6 @@ def _patiently(ask: Callable[[], Any], address: str) -> Any:
                 raise FileNotFoundError(f"the server answers {status}") from error
             if wait is None:
                 said = str(error).splitlines()[0] if str(error) else type(error).__name__
-                raise StoreError(f"{address}: the store does not answer ({said}); {_AGAIN}") from error
+                raise RemoteError(f"{address}: the store does not answer ({said}); {_AGAIN}") from error
             time.sleep(wait)
     raise AssertionError
