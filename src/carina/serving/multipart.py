@@ -91,7 +91,7 @@ class Parts:
             self._buffer.clear()  # what follows the last part is to be ignored
 
     def _up_to_delimiter(self, then: _State) -> bytes:
-        """What certainly stands before the next delimiter; the state becomes ``then`` where that was found."""
+        """What certainly stands before the next delimiter; where that was found the state is ``then``."""
         at = self._buffer.find(self._delimiter)
         if at >= 0:
             content = bytes(self._buffer[:at])

@@ -1,4 +1,4 @@
-"""The page in a real browser: keys, live order, window and level, feedback, hostile headers, accessibility."""
+"""The page in a real browser: keys, live order, window and level, feedback, hostile headers, access."""
 
 from __future__ import annotations
 
@@ -303,8 +303,8 @@ def test_axe_finds_no_fault_on_any_page(
     with scene.database.write() as session:
         session.add(
             Delivery(
-                study_id=study, version=1, destination="pacs", kind="sr", uid="2.25.1", state="dead", attempts=12,
-                created_at=NOW, not_before=NOW, error="connection refused",
+                study_id=study, version=1, destination="pacs", kind="sr", uid="2.25.1", state="dead",
+                attempts=12, created_at=NOW, not_before=NOW, error="connection refused",
             )
         )  # fmt: skip
     scene.well(store="the disk is nearly full")
