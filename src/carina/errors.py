@@ -255,6 +255,8 @@ class SignInRefused(CarinaError):
     def __init__(self, message: str, wait: float = 0.0) -> None:
         self.wait = wait
         super().__init__(message)
+
+
 class DeliveryError(CarinaError):
     """A result cannot be built or sent."""
 
