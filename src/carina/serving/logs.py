@@ -17,6 +17,7 @@ from typing import Any, TextIO
 
 _KNOWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _STRANGERS = ("pydicom", "pynetdicom", "PIL", "uvicorn.access")  # they would say what was sent
+_TALKATIVE = ("alembic", "uvicorn")
 
 
 class JsonLines(logging.Formatter):
@@ -45,3 +46,5 @@ def start_logging(stream: TextIO | None = None, level: int = logging.INFO) -> No
     logging.basicConfig(handlers=[handler], level=level, force=True)
     for name in _STRANGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
