@@ -35,6 +35,7 @@
     │   └── InstanceTooLarge      more bytes than one instance may have
     ├── RequestError          a request breaks the form it claims to have
     ├── ListenerError         the DICOM port cannot be opened, or would be open to anybody
+    ├── ServiceError          the service cannot be started as it was asked to
     ├── DatabaseError         the database cannot be used as it is
     ├── PeopleError           a user or a key cannot be made, changed or found
     ├── SignInRefused         the name and the password were not taken, or not looked at
@@ -245,6 +246,10 @@ class RequestError(CarinaError):
 
 class ListenerError(CarinaError):
     """The DICOM port cannot be opened, or would be open to anybody."""
+
+
+class ServiceError(CarinaError):
+    """The service cannot be started as it was asked to: open to anybody, a port that is taken."""
 
 
 class DatabaseError(CarinaError):
