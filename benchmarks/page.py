@@ -29,6 +29,7 @@ from carina.serving.schema import Base, Event, Health, Study, StudyState
 from carina.serving.settings import Settings
 from carina.serving.web.app import create_app
 
+NAMES = ("Okafor", "Müller", "Lange", "Haddad", "Novák")
 ASKED = {
     "first page": "/worklist",
     "page 1,000": "/worklist?offset=50000",
