@@ -20,6 +20,7 @@ from carina.cli import (
     claims,
     decisions,
     learning,
+    monitoring,
     people,
     pipelines,
     review,
@@ -51,6 +52,7 @@ app.add_typer(study.app)
 app.add_typer(bundles.app)
 app.add_typer(pipelines.app)
 app.add_typer(serving.app)
+app.add_typer(monitoring.app)
 app.add_typer(people.app)
 
 
