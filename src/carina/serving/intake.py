@@ -270,7 +270,7 @@ class Intake:
         if found.rank > Rank.NOT_ANALYSED:
             changes |= {
                 "rank": int(Rank.NOT_ANALYSED), "weight": 0.0, "due_at": now + self._wait, "outcome": None,
-                "p_disease": None, "suggestion": None, "because": "a film came later that waits to be looked at",
+                "p_disease": None, "suggestion": None, "because": "a film that came later waits",
             }  # fmt: skip
         if found.read_at is not None:
             changes |= {"read_at": None, "read_by": None, "raised_at": None, "flagged_by": None}

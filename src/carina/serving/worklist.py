@@ -113,7 +113,7 @@ def rows(session: Session, numbers: list[int]) -> list[Row]:
         .where(Instance.study_id.in_(numbers))
         .group_by(Instance.study_id)
     )
-    films = {study: count for study, count in session.execute(counted).tuples()}  # noqa: C416
+    films = {study: count for study, count in session.execute(counted)}  # noqa: C416
     kinds: dict[int, dict[str, None]] = {}
     series = select(Series.study_id, Series.modality).where(Series.study_id.in_(numbers)).order_by(Series.id)
     for study, modality in session.execute(series):
@@ -134,7 +134,7 @@ def total(session: Session, wanted: Filter) -> int:
 def counts(session: Session) -> dict[Rank, int]:
     """How many open studies stand at each rank."""
     counted = select(Study.rank, func.count()).where(Study.read_at.is_(None)).group_by(Study.rank)
-    found = {rank: count for rank, count in session.execute(counted).tuples()}  # noqa: C416
+    found = {rank: count for rank, count in session.execute(counted)}  # noqa: C416
     return {rank: found.get(int(rank), 0) for rank in Rank}
 
 
