@@ -13,8 +13,9 @@ from carina.cli import app
 from carina.errors import CarinaError
 from carina.serving.database import Database
 from carina.serving.results import plan
-from carina.serving.schema import AuditEntry, Base, Delivery, JobState
+from carina.serving.schema import AuditEntry, Delivery, JobState
 from carina.serving.settings import Destination, Settings
+from carina.serving.upgrades import upgrade
 from tests.serving.results.ward import Shelf, admit, model
 
 
@@ -24,7 +25,7 @@ def site(tmp_path: Path) -> Iterator[Database]:
     data = tmp_path / "site"
     data.mkdir()
     database = Database(f"sqlite:///{data / 'carina.sqlite'}")
-    Base.metadata.create_all(database.engine)
+    upgrade(database)
     (tmp_path / "carina.toml").write_text(
         f'data = "{data}"\nsite = "ward 7"\n[roll_out]\nfalse_alarm = 0.2\n'
     )
