@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ssl
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -414,3 +415,40 @@ def test_a_pacs_with_tls_must_be_the_one_that_the_site_trusts(
         assert Delivery(chosen, sqlite, shelf).step() == (2 if trusted else 0)
     assert len(got) == (2 if trusted else 0)
     assert {str(each.state) for each in rows(sqlite)} == {"done" if trusted else "waiting"}
+
+
+CHILD = """
+import sys
+from carina.serving.database import Database
+from carina.serving.results.delivery import Delivery
+from carina.serving.settings import Settings
+from tests.serving.results.ward import Shelf
+Delivery(Settings.model_validate_json(sys.argv[1]), Database(sys.argv[2]), Shelf()).step()
+"""
+
+
+def test_a_process_killed_while_sending_is_followed_by_one_that_sends_the_same_object(
+    sqlite: Database, settings: Settings, shelf: Shelf
+) -> None:
+    got: list[bytes] = []
+    arrived, killed = threading.Event(), threading.Event()
+
+    def answer(event: Any) -> int:
+        got.append(event.request.DataSet.getvalue())
+        arrived.set()
+        killed.wait(30)
+        return 0x0000
+
+    with scp(answer) as port:
+        chosen = site(settings, {**PACS, "port": port, "sends": ("sr",)})
+        planned(sqlite, shelf, chosen, "now")
+        line = [sys.executable, "-c", CHILD, chosen.model_dump_json(), str(sqlite.url)]
+        with subprocess.Popen(line, cwd=Path(__file__).parents[3]) as child:
+            assert arrived.wait(90)
+            child.kill()
+        killed.set()
+        assert [str(each.state) for each in rows(sqlite)] == ["taken"]
+        later = Delivery(chosen, sqlite, shelf, clock=lambda: datetime.now(UTC) + timedelta(minutes=4))
+        assert later.step() == 1
+    assert got[0] == got[1]
+    assert [str(each.state) for each in rows(sqlite)] == ["done"]
