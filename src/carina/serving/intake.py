@@ -263,9 +263,12 @@ class Intake:
         if found.state == StudyState.COMPLETE:
             changes |= {"state": StudyState.RECEIVING, "version": found.version + 1}
         if found.rank > Rank.NOT_ANALYSED:
-            changes |= {"rank": int(Rank.NOT_ANALYSED), "weight": 0.0, "due_at": now + self._wait}
+            changes |= {
+                "rank": int(Rank.NOT_ANALYSED), "weight": 0.0, "due_at": now + self._wait, "outcome": None,
+                "p_disease": None, "suggestion": None, "because": "a film that came later waits",
+            }  # fmt: skip
         if found.read_at is not None:
-            changes |= {"read_at": None, "read_by": None}
+            changes |= {"read_at": None, "read_by": None, "raised_at": None, "flagged_by": None}
         connection.execute(update(_studies).where(_studies.c.id == found.id).values(changes))
         series = connection.scalar(_OLD_SERIES, {"of": found.id, "series": header.series_uid})
         problem = "it names another patient than the rest of its study" if stranger else None

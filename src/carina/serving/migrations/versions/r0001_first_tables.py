@@ -158,10 +158,14 @@ def upgrade() -> None:
     with op.batch_alter_table("studies", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_studies_accession"), ["accession"], unique=False)
         batch_op.create_index(batch_op.f("ix_studies_patient_id"), ["patient_id"], unique=False)
+        batch_op.create_index("studies_arrival", ["read_at", "received_at"], unique=False)
         batch_op.create_index("studies_due", ["read_at", "due_at"], unique=False)
+        batch_op.create_index("studies_name", ["patient_name"], unique=False)
         batch_op.create_index("studies_open", ["read_at", "rank", "weight", "received_at"], unique=False)
         batch_op.create_index("studies_quiet", ["state", "last_received_at"], unique=False)
+        batch_op.create_index("studies_raised", ["raised_at"], unique=False)
         batch_op.create_index("studies_received", ["received_at"], unique=False)
+        batch_op.create_index("studies_second", ["second_reading", "read_at"], unique=False)
 
     op.create_table(
         "web_sessions",
@@ -410,10 +414,14 @@ def downgrade() -> None:
 
     op.drop_table("web_sessions")
     with op.batch_alter_table("studies", schema=None) as batch_op:
+        batch_op.drop_index("studies_second")
         batch_op.drop_index("studies_received")
+        batch_op.drop_index("studies_raised")
         batch_op.drop_index("studies_quiet")
         batch_op.drop_index("studies_open")
+        batch_op.drop_index("studies_name")
         batch_op.drop_index("studies_due")
+        batch_op.drop_index("studies_arrival")
         batch_op.drop_index(batch_op.f("ix_studies_patient_id"))
         batch_op.drop_index(batch_op.f("ix_studies_accession"))
 
