@@ -171,8 +171,8 @@ def _site(config: Path | None, data: Path | None) -> Iterator[tuple[Settings, Da
         import scipy  # noqa: F401
 
         from carina.serving.database import Database
-        from carina.serving.schema import Base
         from carina.serving.settings import read_settings
+        from carina.serving.upgrades import upgrade
     except ModuleNotFoundError as error:
         raise MissingExtra("carina reports, monitor, step and deliveries", "serve") from error
 
@@ -180,7 +180,7 @@ def _site(config: Path | None, data: Path | None) -> Iterator[tuple[Settings, Da
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     database = Database(settings.database_url)
     try:
-        Base.metadata.create_all(database.engine)
+        upgrade(database)
         yield settings, database
     finally:
         database.close()
