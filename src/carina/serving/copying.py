@@ -62,7 +62,7 @@ def _copy_table(reading: Connection, target: Database, table: Table) -> int:
                 session.execute(insert(table), new)
             if changed:
                 same = update(table).where(keys[0] == bindparam("_key"))
-                values = {
+                values: dict[str, Any] = {
                     column.name: bindparam(column.name) for column in table.columns if column is not keys[0]
                 }
                 session.connection().execute(

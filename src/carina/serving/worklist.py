@@ -107,7 +107,8 @@ def page(session: Session, wanted: Filter, offset: int = 0, limit: int = PAGE) -
 def rows(session: Session, numbers: list[int]) -> list[Row]:
     """The rows of studies (by number), in the order of ``numbers``; what is not there is left out."""
     columns = [getattr(Study, name) for name in _COLUMNS]
-    found = {row.id: row for row in session.execute(select(*columns).where(Study.id.in_(numbers)))}
+    asked = session.execute(select(*columns).where(Study.id.in_(numbers)))
+    found: dict[int, dict[str, Any]] = {row["id"]: dict(row) for row in asked.mappings()}
     counted = (
         select(Instance.study_id, func.count())
         .where(Instance.study_id.in_(numbers))
@@ -120,7 +121,7 @@ def rows(session: Session, numbers: list[int]) -> list[Row]:
         if modality:
             kinds.setdefault(study, {})[modality] = None
     return [
-        Row(*found[number], films=films.get(number, 0), modalities=tuple(kinds.get(number, ())))
+        Row(**found[number], films=films.get(number, 0), modalities=tuple(kinds.get(number, ())))
         for number in numbers
         if number in found
     ]
