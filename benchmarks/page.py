@@ -29,6 +29,7 @@ from carina.serving.schema import Base, Event, Health, Study, StudyState
 from carina.serving.settings import Settings
 from carina.serving.web.app import create_app
 
+NAMES = ("Okafor", "Müller", "Lange", "Haddad", "Novák")
 ASKED = {
     "first page": "/worklist",
     "page 1,000": "/worklist?offset=50000",
@@ -38,6 +39,7 @@ ASKED = {
     "rows alone": "/worklist/rows",
     "REST": "/api/v1/worklist?limit=50",
 }
+NAMES = ("Okafor", "Müller", "Lange", "Haddad", "Novák")
 
 
 def main() -> None:
@@ -96,7 +98,7 @@ def fill(database: Database, count: int) -> None:
                 {
                     "uid": f"1.2.826.{number}",
                     "patient_id": f"P{number:07}",
-                    "patient_name": rng.choice(("Okafor", "Müller", "Lange", "Haddad", "Novák")) + f"^N{number}",
+                    "patient_name": f"{rng.choice(NAMES)}^N{number}",
                     "accession": f"A{number}",
                     "description": "Chest PA",
                     "origin": "dicom",

@@ -17,7 +17,8 @@
     │   ├── CatalogueError        a catalogue is missing, incomplete or damaged
     │   ├── CacheError            a prepared film cannot be had
     │   ├── DecisionError         a file does not hold a person's decisions
-    │   └── FetchError            a public set cannot be had whole, or must be asked for
+    │   ├── FetchError            a public set cannot be had whole, or must be asked for
+    │   └── RemoteError           a store of films does not answer
     ├── RecipeError           a recipe key is unknown, wrong or contradicts another
     ├── WeightsError          weights do not fit the network they were meant for
     ├── RunError              a run folder cannot be started, resumed or finished
@@ -44,6 +45,7 @@
     ├── StepError             the roll-out may not go to that step yet
     ├── ReportError           a table of reports cannot be read
     ├── DecoderError          no process can be started that decodes films
+    ├── ClusterError          a cluster cannot be reached, or cannot score what it was given
     └── MissingExtra          an optional part of Carina is not installed
 
 A message names the thing, what is wrong with it, and the cure, in one line:
@@ -161,6 +163,10 @@ class DecisionError(DataError):
 
 class FetchError(DataError):
     """A public set cannot be had whole, or must be asked for."""
+
+
+class RemoteError(DataError):
+    """A store of films does not answer."""
 
 
 class RecipeError(CarinaError):
@@ -284,6 +290,10 @@ class ReportError(CarinaError):
 
 class DecoderError(CarinaError):
     """No process can be started that decodes films."""
+
+
+class ClusterError(CarinaError):
+    """A cluster cannot be reached, or cannot score what it was given."""
 
 
 class MissingExtra(CarinaError):

@@ -1,4 +1,4 @@
-"""The page in a real browser: keys, live order, window and level, feedback, hostile headers, accessibility."""
+"""The page in a real browser: keys, live order, window and level, answers, hostile headers, accessibility."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_the_list_is_worked_with_the_keyboard_alone(scene: Scene, place: str, se
     assert page.get_by_role("dialog").is_visible()
     page.keyboard.press("Escape")
     page.keyboard.press("/")
-    page.keyboard.type("number 2")
+    page.keyboard.type("p00002")
     until(page, "document.querySelectorAll('tbody tr').length === 1")
     assert order(page) == [second]
     page.keyboard.press("Enter")
@@ -303,8 +303,8 @@ def test_axe_finds_no_fault_on_any_page(
     with scene.database.write() as session:
         session.add(
             Delivery(
-                study_id=study, version=1, destination="pacs", kind="sr", uid="2.25.1", state="dead", attempts=12,
-                created_at=NOW, not_before=NOW, error="connection refused",
+                study_id=study, version=1, destination="pacs", kind="sr", uid="2.25.1", state="dead",
+                attempts=12, created_at=NOW, not_before=NOW, error="connection refused",
             )
         )  # fmt: skip
     scene.well(store="the disk is nearly full")
@@ -333,7 +333,7 @@ def test_axe_finds_no_fault_on_any_page(
         for path, found in faults.items()
         if found
     }
-    assert told == {}
+    assert told == {}, told
 
 
 def test_colour_never_stands_alone(scene: Scene, place: str, seen: Seen) -> None:
