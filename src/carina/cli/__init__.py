@@ -330,7 +330,7 @@ def demo(
     ] = True,
 ) -> None:
     """Walk the whole road on synthetic films, printing each command before it runs."""
-    from carina.demo import start_over, steps
+    from carina.demo import serving_lines, start_over, steps
     from carina.terminal import output
 
     start_over(out)
@@ -339,6 +339,11 @@ def demo(
         app(list(line), standalone_mode=False)
     report = (out / "evaluation" / "report.html").resolve()
     output().print(f"\nThe report: {report}\n{NOTICE}", markup=False)
+    output().print(
+        "\nThe hospital side; films are sent from a second terminal, or dragged onto the page:", markup=False
+    )
+    for words in serving_lines(out):
+        output().print(f"$ {words}", style="bold", markup=False, soft_wrap=True)
     if open_report and sys.stdout.isatty():
         typer.launch(report.as_uri())
 
