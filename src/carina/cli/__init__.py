@@ -15,7 +15,20 @@ from typing import Annotated, Any
 import typer
 
 from carina import __version__
-from carina.cli import bundles, claims, decisions, learning, people, pipelines, review, sets, study, trust
+from carina.cli import (
+    bundles,
+    claims,
+    decisions,
+    learning,
+    monitoring,
+    people,
+    pipelines,
+    review,
+    serving,
+    sets,
+    study,
+    trust,
+)
 from carina.cli.options import Devices, Mlflow, Nodes, Precision
 from carina.errors import CarinaError, MissingExtra
 
@@ -38,6 +51,8 @@ app.add_typer(review.app)
 app.add_typer(study.app)
 app.add_typer(bundles.app)
 app.add_typer(pipelines.app)
+app.add_typer(serving.app)
+app.add_typer(monitoring.app)
 app.add_typer(people.app)
 
 
@@ -258,13 +273,19 @@ def score(
         bool, typer.Option("--sets", help='Add the classes that cannot be ruled out: "TB or Other Findings".')
     ] = False,
     site: Annotated[str, typer.Option(help="Whose prediction sets.")] = "default",
+    engine: Annotated[str, typer.Option(help="local: this machine; ray: a cluster, for millions.")] = "local",
+    cluster: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Of a running Ray cluster; else one is started here."),
+    ] = None,
 ) -> None:
     """Score new films. What cannot be read is listed as refused, never as normal."""
     from carina import lines
-    from carina.scoring.run import score_films
+    from carina.cli.engines import named, scoring
 
     if resume and out is None:
         raise typer.BadParameter("there is nothing to resume without --out", param_hint="--resume")
+    score_films = scoring(_one_of("--engine", engine, ("local", "ray")), out, heatmaps, cluster)
     from carina.terminal import bars, notes, output
 
     bundle: Any = model
@@ -278,10 +299,8 @@ def score(
     try:
         with bars() as tell:
             summary = score_films(
-                paths,
+                named(paths),
                 bundle,
-                out=out,
-                heatmaps=heatmaps,
                 threads=threads,
                 top=top,
                 resume=resume,

@@ -79,7 +79,7 @@ def score_films(
     """
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     named = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    skipped, tally = Skipped(), _Tally(top)
+    skipped, tally = Skipped(), Tally(top)
     with ExitStack() as stack:
         if heatmaps is not None:
             stack.enter_context(_claimed(heatmaps))
@@ -101,10 +101,10 @@ def score_films(
             tally.add(item)
             if progress is not None and total is not None:
                 progress(Progress("films scored", tally.count, total.films))
-    return tally.summary(skipped)
+    return tally.summary(skipped.total)
 
 
-class _Tally:
+class Tally:
     """Counts, and the few films that a person will see; a heap of at most ``top``."""
 
     def __init__(self, top: int) -> None:
@@ -126,7 +126,13 @@ class _Tally:
         else:
             self.add_row(Listed(str(row["path"]), str(row["class"]), float(row["p_disease"])))
 
+    def add_rows(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Rows of a table."""
+        for row in rows:
+            self.add_earlier(row)
+
     def add(self, item: Prediction | Refusal) -> None:
+        """The answer for a film."""
         if isinstance(item, Refusal):
             self.add_refusal(item)
         else:
@@ -143,11 +149,12 @@ class _Tally:
         if len(self._refusals) < max(self._top, 1):
             self._refusals.append(refusal)
 
-    def summary(self, skipped: Skipped) -> ScoreSummary:
+    def summary(self, skipped: int) -> ScoreSummary:
+        """What became of all of them; ``skipped`` files were no films."""
         best = sorted(self._best, key=lambda entry: (-entry[0], -entry[1]))
         listed = tuple(row for _, _, row in best)
         refusals = tuple(self._refusals)
-        return ScoreSummary(self.scored, self.refused, skipped.total, listed, refusals, self.elsewhere)
+        return ScoreSummary(self.scored, self.refused, skipped, listed, refusals, self.elsewhere)
 
 
 class _Total:

@@ -159,10 +159,11 @@ def _header(file: BinaryIO, sha256: str) -> Header:
 
 def picture_header(sha256: str) -> Header:
     """The header of a picture without one (JPEG, PNG): a study of its own, told by its content."""
-    study, series, instance = (
-        derived_uid(kind, sha256) for kind in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+    return Header(
+        study_uid=derived_uid("StudyInstanceUID", sha256),
+        series_uid=derived_uid("SeriesInstanceUID", sha256),
+        instance_uid=derived_uid("SOPInstanceUID", sha256),
     )
-    return Header(study, series, instance)
 
 
 def derived_uid(kind: str, what: str) -> str:
