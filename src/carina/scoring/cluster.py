@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -240,10 +241,11 @@ def _connected(ray: Any, address: str | None, threads: int | None) -> Iterator[i
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "include_dashboard": False}
     try:
         if address:
+            _knock(address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         else:
             ray.init(num_cpus=threads or cores(), **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ClusterError(
             f"{address or 'Ray on this machine'}: cannot be reached ({first_line}); see whether it runs"
@@ -252,6 +254,13 @@ def _connected(ray: Any, address: str | None, threads: int | None) -> Iterator[i
         yield _room(ray, threads)
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raises ``OSError`` where nobody listens; Ray itself would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def _room(ray: Any, threads: int | None) -> int:
