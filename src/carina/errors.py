@@ -33,7 +33,9 @@
     │   ├── NotDicom              it is no DICOM instance
     │   ├── NotStored             a DICOM object of a kind that is not taken
     │   └── InstanceTooLarge      more bytes than one instance may have
+    ├── RequestError          a request breaks the form it claims to have
     ├── ListenerError         the DICOM port cannot be opened, or would be open to anybody
+    ├── ServiceError          the service cannot be started as it was asked to
     ├── DatabaseError         the database cannot be used as it is
     ├── PeopleError           a user or a key cannot be made, changed or found
     ├── SignInRefused         the name and the password were not taken, or not looked at
@@ -238,8 +240,16 @@ class InstanceTooLarge(StoreError):
     status, http = 0xC001, 413
 
 
+class RequestError(CarinaError):
+    """A request breaks the form it claims to have; a web server answers 400."""
+
+
 class ListenerError(CarinaError):
     """The DICOM port cannot be opened, or would be open to anybody."""
+
+
+class ServiceError(CarinaError):
+    """The service cannot be started as it was asked to: open to anybody, a port that is taken."""
 
 
 class DatabaseError(CarinaError):
@@ -256,6 +266,8 @@ class SignInRefused(CarinaError):
     def __init__(self, message: str, wait: float = 0.0) -> None:
         self.wait = wait
         super().__init__(message)
+
+
 class DeliveryError(CarinaError):
     """A result cannot be built or sent."""
 

@@ -15,7 +15,20 @@ from typing import Annotated, Any
 import typer
 
 from carina import __version__
-from carina.cli import bundles, claims, decisions, learning, people, pipelines, review, sets, study, trust
+from carina.cli import (
+    bundles,
+    claims,
+    decisions,
+    learning,
+    monitoring,
+    people,
+    pipelines,
+    review,
+    serving,
+    sets,
+    study,
+    trust,
+)
 from carina.cli.options import Devices, Mlflow, Nodes, Precision
 from carina.errors import CarinaError, MissingExtra
 
@@ -38,6 +51,8 @@ app.add_typer(review.app)
 app.add_typer(study.app)
 app.add_typer(bundles.app)
 app.add_typer(pipelines.app)
+app.add_typer(serving.app)
+app.add_typer(monitoring.app)
 app.add_typer(people.app)
 
 

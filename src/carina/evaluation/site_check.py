@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from carina.data.catalogue import Catalogue
 from carina.errors import ClaimError, DataError, MissingExtra
+from carina.evaluation import stability
 from carina.evaluation.answers import cached
+from carina.evaluation.stability import SHIFT
 from carina.records import Prediction, Progress
 from carina.scoring.abstain import Gate
 from carina.scoring.bundle import Bundle
@@ -41,9 +43,7 @@ except ModuleNotFoundError as error:
 Verdict = Literal["broken", "shifted", "too few to tell", "nothing seen"]
 FEWEST = 30  # films: with fewer no shift can be told from luck
 SURE = 0.01  # chance of a false alarm of each test, were all films independent
-SHIFT = 0.2  # population stability index from which a shift matters (a rule of thumb of the field)
 TARGETS = (0.80, 0.85, 0.90, 0.95, 0.98, 0.99)
-_BINS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,13 +231,7 @@ def _shift(scores: NDArray[np.float64], watch: Watch) -> Shift | None:
     then = np.array(watch.scores)
     if not len(scores) or not len(then):
         return None
-    edges = np.unique(np.quantile(then, np.linspace(0, 1, _BINS + 1)[1:-1]))
-    shares = [
-        (np.bincount(np.searchsorted(edges, each, "right"), minlength=len(edges) + 1) + 0.5)
-        / (len(each) + 0.5 * (len(edges) + 1))
-        for each in (then, scores)
-    ]
-    index = float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())
+    index = stability.index(then, scores)
     luck = float(stats.ks_2samp(then, scores).pvalue)
     return Shift(index, luck, float(np.median(then)), float(np.median(scores)))
 

@@ -6,8 +6,8 @@ reads its films where it runs and answers with the rows; they are written here
 under way, and no machine needs to see the folder of the table. Films meet the network in the same company as
 on one machine, hence the same numbers, bit for bit, on processors of one kind.
 
-Ray moves code and data among its machines with pickle and asks nobody who they are: a cluster is a place for
-machines that trust each other. Nothing that is read from films or stores is ever unpickled.
+Ray moves code and data among its machines with pickle: a cluster is a place for machines that trust each
+other. Nothing that is read from films or stores is ever unpickled.
 """
 
 from __future__ import annotations
@@ -269,13 +269,15 @@ def _room(ray: Any, threads: int | None) -> int:
 
 
 def _ray() -> Any:
-    """Ray, which tells its makers nothing of this run."""
+    """Ray, which tells its makers nothing of this run, and the user only what went wrong."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters comes as an exception
     try:
         import ray
         import ray.data
     except ModuleNotFoundError as error:
         raise MissingExtra("--engine ray", "cluster") from error
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     return ray
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from carina.records import Prediction, Refusal
+from carina.scoring.heat import outside
 from carina.scoring.sets import OR, Sets
 from carina.taxonomy import column_name
 
@@ -23,13 +24,14 @@ class Rows:
     """The rows for one bundle's classes.
 
     The columns are ``path``, ``class`` (the most probable), ``p_disease``, one ``p_<class>`` for each
-    class, with ``sets`` a column ``set`` ("TB or Other Findings"), and ``refused``: empty, or the reason,
-    and then class and probabilities are ``None``. ``clash`` says that two classes share a column.
+    class, with ``sets`` a column ``set`` ("TB or Other Findings"), with ``heat`` a column ``heat_outside``
+    (:func:`carina.scoring.heat.outside` of the class's map), and ``refused``: empty, or the reason, and
+    then class and probabilities are ``None``. ``clash`` says that two classes share a column.
     """
 
-    def __init__(self, classes: Sequence[str], sets: Sets | None = None) -> None:
-        self.classes, self.sets = tuple(classes), sets
-        added = () if sets is None else ("set",)
+    def __init__(self, classes: Sequence[str], sets: Sets | None = None, *, heat: bool = False) -> None:
+        self.classes, self.sets, self.heat = tuple(classes), sets, heat
+        added = (*(() if sets is None else ("set",)), *(("heat_outside",) if heat else ()))
         self.columns = ("path", "class", "p_disease", *map(column_name, self.classes), *added, "refused")
         self.clash = len(set(self.columns)) != len(self.columns)
 
@@ -49,6 +51,7 @@ class Rows:
             "p_disease": round(item.p_disease, 9),
             **dict(probabilities),
             **sets,
+            **({"heat_outside": _outside(item)} if self.heat else {}),
             "refused": "",
         }
 
@@ -58,6 +61,10 @@ class Rows:
 
         text, number = pyarrow.string(), pyarrow.float32()
         return pyarrow.schema([(column, text if column in _TEXT else number) for column in self.columns])
+
+
+def _outside(item: Prediction) -> float:
+    return round(outside(item.cam[item.classes.index(item.top_class)]), 4)
 
 
 def _short(probability: Any) -> float:

@@ -40,7 +40,8 @@ class Listed:
 class ScoreSummary:
     """What became of the films: counts, the most suspicious first, and the first refusals.
 
-    ``skipped`` counts files that are no films and were not tried (notes, tables, hidden files).
+    ``skipped`` counts files that are no films and were not tried (notes, tables, hidden files). ``elsewhere``
+    counts scored films whose heat map lies mostly outside the lung fields, where heat maps were drawn.
     """
 
     scored: int
@@ -48,6 +49,7 @@ class ScoreSummary:
     skipped: int
     top: tuple[Listed, ...]
     refusals: tuple[Refusal, ...]
+    elsewhere: int = 0
 
 
 def score_films(
@@ -66,7 +68,8 @@ def score_films(
     """Score films, folders, globs and zip archives with one bundle.
 
     ``out`` is a ``.csv``, ``.jsonl`` or ``.parquet`` table with one row a film, in the order named;
-    ``heatmaps`` a folder that gets one overlay PNG for every scored film. With ``check`` a film that the
+    ``heatmaps`` a folder that gets one overlay PNG for every scored film, and the table a column that says
+    how much of each lies outside the lung fields. With ``check`` a film that the
     model was not made for (:mod:`carina.scoring.abstain`) is refused, whatever its score; ``sets`` adds
     the column of prediction sets. A run that was stopped leaves its rows beside ``out``; with ``resume``
     they are kept, and only the other films are scored. Raises ``BundleError`` when the bundle is not whole,
@@ -80,7 +83,8 @@ def score_films(
     with ExitStack() as stack:
         if heatmaps is not None:
             stack.enter_context(_claimed(heatmaps))
-        table = None if out is None else stack.enter_context(_table(out, bundle, sets, check, resume))
+        drawn = heatmaps is not None
+        table = None if out is None else stack.enter_context(_table(out, bundle, sets, check, resume, drawn))
         for row in table.earlier() if table is not None else ():
             tally.add_earlier(row)
         decoders = stack.enter_context(Decoders(bundle.preparation))
@@ -93,7 +97,7 @@ def score_films(
             if table is not None:
                 table.write(item)
             if heatmaps is not None and isinstance(item, Prediction):
-                _save(item, heatmaps)
+                tally.elsewhere += _save(item, heatmaps)
             tally.add(item)
             if progress is not None and total is not None:
                 progress(Progress("films scored", tally.count, total.films))
@@ -104,7 +108,7 @@ class Tally:
     """Counts, and the few films that a person will see; a heap of at most ``top``."""
 
     def __init__(self, top: int) -> None:
-        self.scored = self.refused = 0
+        self.scored = self.refused = self.elsewhere = 0
         self._top = top
         self._best: list[tuple[float, int, Listed]] = []
         self._refusals: list[Refusal] = []
@@ -149,7 +153,8 @@ class Tally:
         """What became of all of them; ``skipped`` files were no films."""
         best = sorted(self._best, key=lambda entry: (-entry[0], -entry[1]))
         listed = tuple(row for _, _, row in best)
-        return ScoreSummary(self.scored, self.refused, skipped, listed, tuple(self._refusals))
+        refusals = tuple(self._refusals)
+        return ScoreSummary(self.scored, self.refused, skipped, listed, refusals, self.elsewhere)
 
 
 class _Total:
@@ -200,11 +205,11 @@ def _checked(answers: Iterator[Prediction | Refusal], bundle: Bundle) -> Iterato
     return checked(answers, Gate.of(bundle))
 
 
-def _table(out: Path, bundle: Bundle, sets: Sets | None, check: bool, resume: bool) -> ScoreTable:
+def _table(out: Path, bundle: Bundle, sets: Sets | None, check: bool, resume: bool, heat: bool) -> ScoreTable:
     from carina.scoring.tables import ScoreTable
 
     made_by = f"{bundle.model_sha256} check={check} sets={sets}"  # rows of another making never meet these
-    return ScoreTable(out, bundle.classes, sets, made_by=made_by, resume=resume)
+    return ScoreTable(out, bundle.classes, sets, heat=heat, made_by=made_by, resume=resume)
 
 
 def _claimed(folder: Path) -> AbstractContextManager[Path]:
@@ -213,7 +218,9 @@ def _claimed(folder: Path) -> AbstractContextManager[Path]:
     return claimed(folder, "--heatmaps")
 
 
-def _save(prediction: Prediction, folder: Path) -> None:
-    from carina.scoring import heatmap
+def _save(prediction: Prediction, folder: Path) -> bool:
+    """Draw the heat map; whether it lies mostly where no lung is."""
+    from carina.scoring import heat, heatmap
 
     heatmap.save(prediction, folder)
+    return heat.outside(prediction.cam[prediction.classes.index(prediction.top_class)]) > heat.BOUND

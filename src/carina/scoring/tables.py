@@ -51,11 +51,12 @@ class ScoreTable:
         classes: Sequence[str],
         sets: Sets | None = None,
         *,
+        heat: bool = False,
         made_by: str = "",
         resume: bool = False,
     ) -> None:
         self.path = Path(path)
-        self._rows = Rows(classes, sets)
+        self._rows = Rows(classes, sets, heat=heat)
         self.columns = self._rows.columns
         if self._rows.clash:
             raise OutputError(f"{self.path}: a class is called like another column; rename the class")

@@ -55,9 +55,10 @@ class Database:
 
 
 def _options(backend: str) -> dict[str, Any]:
+    """For the engine; no error message may quote what is kept: it ends in a log."""
     if backend == "sqlite":
-        return {"connect_args": {"timeout": WAIT, "check_same_thread": False}}
-    return {"pool_pre_ping": True, "pool_size": 10, "max_overflow": 20}
+        return {"hide_parameters": True, "connect_args": {"timeout": WAIT, "check_same_thread": False}}
+    return {"hide_parameters": True, "pool_pre_ping": True, "pool_size": 10, "max_overflow": 20}
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

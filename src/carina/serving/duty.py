@@ -17,11 +17,12 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
+from carina.children.process import Limits
 from carina.errors import BundleError, CarinaError
 from carina.records import Prediction, Refusal
 from carina.scoring.abstain import Gate
 from carina.scoring.bundle import Bundle
-from carina.scoring.decoding import Decoders, Limits
+from carina.scoring.decoding import Decoders
 from carina.scoring.operating import DEFAULT_SITE
 from carina.scoring.policy import policy, read_rules
 from carina.scoring.receipts import Stamps, stamps

@@ -159,8 +159,11 @@ def _header(file: BinaryIO, sha256: str) -> Header:
 
 def picture_header(sha256: str) -> Header:
     """The header of a picture without one (JPEG, PNG): a study of its own, told by its content."""
-    kinds = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
-    return Header(*(derived_uid(kind, sha256) for kind in kinds))
+    return Header(
+        study_uid=derived_uid("StudyInstanceUID", sha256),
+        series_uid=derived_uid("SeriesInstanceUID", sha256),
+        instance_uid=derived_uid("SOPInstanceUID", sha256),
+    )
 
 
 def derived_uid(kind: str, what: str) -> str:

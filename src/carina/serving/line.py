@@ -11,6 +11,7 @@ import os
 import select
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -124,6 +125,7 @@ class Served(Association):
         self.name = f"dicom {caller.address}"
         self.line = Line(self, caller, dicom)
         self.set_socket(self.line)
+        self._reactor_checkpoint = _Pace(self.line)
         largest = dicom.largest_instance
         self.messages = Messages(self, archive, largest, lambda: self.dul.event_queue.put("Evt19"))
         self.dimse = self.messages
@@ -150,6 +152,20 @@ class Served(Association):
             self.messages.give_up()
             self.line.close()
             self._ended(self)
+
+
+class _Pace(threading.Event):
+    """Passed by pynetdicom's loop a thousand times a second; while a line rests, fifty times."""
+
+    def __init__(self, line: Line) -> None:
+        super().__init__()
+        self._line = line
+        self.set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if self._line.idle > _QUIET:
+            time.sleep(_NAP / 1000)
+        return super().wait(timeout)
 
 
 class _Hangman:

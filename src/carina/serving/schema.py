@@ -134,6 +134,10 @@ class Study(Base):
         Index("studies_open", "read_at", "rank", "weight", "received_at"),
         Index("studies_due", "read_at", "due_at"),
         Index("studies_received", "received_at"),
+        Index("studies_arrival", "read_at", "received_at"),
+        Index("studies_name", "patient_name"),
+        Index("studies_second", "second_reading", "read_at"),
+        Index("studies_raised", "raised_at"),
         Index("studies_quiet", "state", "last_received_at"),
     )
 
