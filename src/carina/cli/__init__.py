@@ -257,7 +257,15 @@ def score(
     sets: Annotated[
         bool, typer.Option("--sets", help='Add the classes that cannot be ruled out: "TB or Other Findings".')
     ] = False,
-    site: Annotated[str, typer.Option(help="Whose prediction sets.")] = "default",
+    site: Annotated[
+        str, typer.Option(help="Whose prediction sets, and whose corrected probabilities.")
+    ] = "default",
+    prevalence: Annotated[
+        float | None,
+        typer.Option(
+            help="Add the corrected probability of disease where this share of people has it: 0.05."
+        ),
+    ] = None,
 ) -> None:
     """Score new films. What cannot be read is listed as refused, never as normal."""
     from carina import lines
@@ -268,13 +276,14 @@ def score(
     from carina.terminal import bars, notes, output
 
     bundle: Any = model
-    floors = None
-    if sets:
+    floors = later = None
+    if sets or prevalence is not None:
         from carina.scoring.bundle import Bundle
-        from carina.scoring.operating import prediction_sets
+        from carina.scoring.operating import posterior, prediction_sets
 
         bundle = Bundle.open(model)
-        floors = prediction_sets(bundle, site)
+        floors = prediction_sets(bundle, site) if sets else None
+        later = posterior(bundle, site, prevalence) if prevalence is not None else None
     try:
         with bars() as tell:
             summary = score_films(
@@ -287,6 +296,7 @@ def score(
                 resume=resume,
                 check=check,
                 sets=floors,
+                posterior=later,
                 progress=tell,
             )
     except KeyboardInterrupt as stop:  # typer would end without a word

@@ -21,6 +21,7 @@ from typing import Any, Self
 from carina.errors import OutputError
 from carina.folders import check_outside_bundles
 from carina.records import Prediction, Refusal
+from carina.scoring.probabilities import Posterior
 from carina.scoring.sets import OR, Sets
 from carina.scoring.unfinished import CsvForm, Done, Form, JsonForm, Unfinished, harmless
 from carina.taxonomy import column_name
@@ -36,7 +37,8 @@ class ScoreTable:
     """Write scores row by row; a context manager.
 
     The columns are ``path``, ``class`` (the most probable), ``p_disease``, one ``p_<class>`` for each
-    class, with ``sets`` a column ``set`` ("TB or Other Findings"), and ``refused``: empty, or the reason,
+    class, with ``sets`` a column ``set`` ("TB or Other Findings"), with ``posterior`` a column of that name
+    (the corrected probability of disease at a prevalence), and ``refused``: empty, or the reason,
     and then class and probabilities are empty (null in JSON lines and Parquet). Probabilities are
     written with all the digits of a float32. The suffix chooses the form. Raises
     :class:`~carina.errors.OutputError` when the suffix is none of ``.csv .jsonl .parquet``, when a folder
@@ -54,13 +56,14 @@ class ScoreTable:
         classes: Sequence[str],
         sets: Sets | None = None,
         *,
+        posterior: Posterior | None = None,
         made_by: str = "",
         resume: bool = False,
     ) -> None:
         self.path = Path(path)
         self.classes = tuple(classes)
-        self.sets = sets
-        added = () if sets is None else ("set",)
+        self.sets, self.posterior = sets, posterior
+        added = (*(() if sets is None else ("set",)), *(() if posterior is None else ("posterior",)))
         self.columns = ("path", "class", "p_disease", *map(column_name, self.classes), *added, "refused")
         if len(set(self.columns)) != len(self.columns):
             raise OutputError(f"{self.path}: a class is called like another column; rename the class")
@@ -142,7 +145,9 @@ class ScoreTable:
             raise ValueError(f"{item.path}: scored for {item.classes}, the table is for {self.classes}")
         shares = [_short(each) for each in item.probabilities]
         probabilities = zip(map(column_name, self.classes), shares, strict=True)
-        sets = {} if self.sets is None else {"set": OR.join(self.sets.of(self.classes, shares))}
+        sets: Row = {} if self.sets is None else {"set": OR.join(self.sets.of(self.classes, shares))}
+        if self.posterior is not None:
+            sets["posterior"] = round(self.posterior.of(item.probabilities), 9)
         return {
             "path": item.path,
             "class": item.top_class,
