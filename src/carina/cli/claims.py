@@ -196,7 +196,8 @@ def simulate(
     department = read_department(config, point)
     with bars() as tell:
         done = simulate_department(department, progress=tell)
-    output().print(waiting.about(done), markup=False)
+    for line in (waiting.about(done), *waiting.rates(done)):
+        output().print(line, markup=False)
     for policy in waiting.shown(done):
         output().print(f"\n{policy.name}\n", style="bold", markup=False)
         show(output(), table(*waiting.table(done, policy)))
