@@ -137,6 +137,13 @@ def test_rules_that_make_no_sense_are_refused_with_their_place(tmp_path: Path, t
     assert says in str(fault.value)
 
 
+def test_a_rule_for_a_class_that_is_no_disease_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "rules.toml").write_text('[urgency]\nNormal = "soon"', "utf-8")
+    bundle = Bundle.open(tiny_bundle(tmp_path / "tiny"))
+    with pytest.raises(RulesError, match="the rules give 'Normal' an urgency"):
+        policy(bundle, rules=read_rules(tmp_path / "rules.toml"))
+
+
 def test_rules_that_are_not_there_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RulesError, match="cannot be read"):
         read_rules(tmp_path / "none.toml")

@@ -37,7 +37,8 @@ def triage(
         str | None, typer.Option(metavar="REASON", help='Make no "likely clear" at present, and say why.')
     ] = None,
     false_refusals: Annotated[
-        float, typer.Option(min=0, max=0.5, help="Share of true films that may be refused.")
+        float,
+        typer.Option(min=0.01, max=0.5, help="Share of true films that may be refused, about 0.01 by look."),
     ] = 0.02,
     prevalence: Annotated[
         float | None,

@@ -158,7 +158,7 @@ def calibrate(
     )  # fmt: skip
     section = {name: each.model_dump(mode="json") for name, each in {**sites(bundle), site: shown}.items()}
     written = rewrite(bundle, out, {SECTION: section})
-    warnings = warnings_about(shown, known)
+    warnings = warnings_about(bundle, shown, known)
     return Calibration(written, site, shown, refused, warnings, verdict_on(catalogue))
 
 
@@ -219,13 +219,19 @@ def _check_site(bundle: Bundle, site: str) -> None:
     sites(bundle)  # a section that cannot be read is found before an hour of scoring
 
 
-def warnings_about(site: Site, known: Contamination) -> tuple[str, ...]:
+def warnings_about(bundle: Bundle, site: Site, known: Contamination) -> tuple[str, ...]:
     """What must be known before a figure is believed, gravest first."""
     found = []
     if known.same_film is None:
         found.append(
             "The bundle does not list the films it was trained on. If these films are among them, every "
             "promise is too high."
+        )
+    judge = _judge(bundle)
+    if judge is not None and site.split in ("valid", ALL):
+        found.append(
+            f"{judge} was judged by validation films. If these are the same ones, every promise is too "
+            "high by an unknown amount: calibrate on another side, such as --split test."
         )
     useless = [point for point in site.points if point.specificity.low + point.sensitivity.limit <= 1]
     if useless:
@@ -252,6 +258,15 @@ def warnings_about(site: Site, known: Contamination) -> tuple[str, ...]:
             "about such a mixture, not about any one hospital."
         )
     return tuple(found)
+
+
+def _judge(bundle: Bundle) -> str | None:
+    """What chose among weights by figures on validation films; None where nothing is known of it."""
+    if bundle.manifest.recipe.get("train", {}).get("patience"):
+        return "When training stopped (patience)"
+    if any((folder / "study.json").is_file() for folder in bundle.root.resolve().parents[:3]):
+        return "The bundle lies in a study, and which of its rows is best"
+    return None
 
 
 def _watch(predictions: Predictions) -> Watch:

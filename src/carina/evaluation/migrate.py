@@ -181,7 +181,7 @@ def migrate(
         refused=refused,
         cases=_cases(after, both, then, now, top),
         films=len(both),
-        warnings=warnings_about(shown, known),
+        warnings=warnings_about(new, shown, known),
     )
 
 

@@ -63,9 +63,16 @@ def policy(
     point gives a policy without a threshold. ``target`` chooses among the site's points (default: its
     highest). ``clear`` is the target of the point below which films are suggested as likely clear, and
     ``withdrawn`` a reason not to, at present. Raises :class:`~carina.errors.ClaimError` where the site
-    or a target was not shown or cannot carry the suggestion.
+    or a target was not shown or cannot carry the suggestion, ``RulesError`` where a rule speaks of a class
+    that is no disease.
     """
     rules = rules or read_rules()
+    idle = sorted(bundle.healthy.intersection(rules.urgency))
+    if idle:
+        raise RulesError(
+            f"the rules give {idle[0]!r} an urgency, but for {bundle.root} it means that nothing was found, "
+            "so the rule would do nothing; remove it"
+        )
     known = sites(bundle)
     if site is None and not known:
         if clear is not None or target is not None:
