@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def scoring(
-    engine: str, out: Path | None, heatmaps: Path | None, cluster: str | None
+    engine: str, out: Path | None, heatmaps: Path | None, cluster: str | None, prevalence: float | None
 ) -> Callable[..., ScoreSummary]:
     """The function that scores, with the options that only it has."""
     if engine == "ray":
@@ -27,6 +27,8 @@ def scoring(
             raise typer.BadParameter("a cluster writes a folder: name one with --out", param_hint="--engine")
         if heatmaps is not None:
             raise typer.BadParameter("a cluster draws none; leave it out", param_hint="--heatmaps")
+        if prevalence is not None:
+            raise typer.BadParameter("a cluster adds none; leave it out", param_hint="--prevalence")
         return partial(_on_cluster, out=out, address=cluster)
     if cluster is not None:
         raise typer.BadParameter("is for --engine ray", param_hint="--cluster")
