@@ -21,6 +21,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -107,8 +108,9 @@ class Gate(threading.Thread):
                     if key.fileobj is self._listening:
                         self._accept()
                     elif isinstance(key.data, Caller):
-                        self._hear(key.data)
-                self._look_at_the_clock()
+                        self._guarded(self._hear, key.data)
+                for caller in list(self._callers.values()):
+                    self._guarded(self._look_at_the_clock, caller)
         finally:
             for caller in list(self._callers.values()):
                 self._drop(caller)
@@ -227,15 +229,25 @@ class Gate(threading.Thread):
         if gone:
             self._drop(caller)
 
-    def _look_at_the_clock(self) -> None:
-        for caller in list(self._callers.values()):
-            if caller.refused is not None:
-                if self._late(caller.refused, _PARTING):
-                    self._drop(caller)
-            elif caller.asked is not None:
-                self._ask(caller)
-            elif self._late(caller.since, self._limits.seconds):
+    def _look_at_the_clock(self, caller: Caller) -> None:
+        if caller.refused is not None:
+            if self._late(caller.refused, _PARTING):
                 self._drop(caller)
+        elif caller.asked is not None:
+            self._ask(caller)
+        elif self._late(caller.since, self._limits.seconds):
+            self._drop(caller)
+
+    def _guarded(self, work: Callable[[Caller], None], caller: Caller) -> None:
+        """Whatever one caller brings about, the gate stays open for the others."""
+        try:
+            work(caller)
+        except Exception as error:
+            LOGGER.error("a DICOM connection from %s was closed: %s", caller.address, type(error).__name__)
+            with suppress(Exception):
+                self._selector.unregister(caller.sock)
+            self._callers.pop(caller.sock, None)
+            caller.sock.close()
 
     @staticmethod
     def _late(since: float | None, seconds: float) -> bool:
