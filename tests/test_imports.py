@@ -69,6 +69,11 @@ def test_evaluation_never_imports_torch() -> None:
         "triage",
         "site-check",
         "migrate",
+        "serve",
+        "worklist",
+        "db",
+        "backup",
+        "restore",
     ],
 )
 def test_help_imports_no_room(verb: str) -> None:

@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy.orm import Session
 
 from carina.errors import StepError
-from carina.serving import auditlog, feedback, ladder
+from carina.serving import auditlog, feedback, health, ladder
 from carina.serving.database import Database
-from carina.serving.schema import AuditEntry, Step
+from carina.serving.schema import AuditEntry, Health, Step
 from carina.serving.settings import Ladder, RollOut, Settings
 from tests.serving.results.ward import MANIFEST, NOW, Shelf, admit, model
 
@@ -118,21 +118,33 @@ def test_the_way_down_is_always_open_and_asks_only_why(
         assert ladder.current(session) == Ladder.AUDIT
 
 
+def watched(session: Session, site: Settings, now: datetime) -> None:
+    """What housekeeping does now and then."""
+    alarms = ladder.alarms(session, site, now)
+    health.say(session, ladder.WATCH, not alarms, alarms[0] if alarms else "no alarm", now)
+    session.flush()
+
+
 def test_missed_cases_take_the_suggestion_back(sqlite: Database, site: Settings, shelf: Shelf) -> None:
     with sqlite.write() as session:
         now = climb(session, site, shelf, Ladder.RULE_OUT)
-        assert ladder.suggests(session, site, now) == (True, None)
+        assert ladder.deciding(session) == Ladder.PRIORITISE  # nothing has been watched yet
+        watched(session, site, now)
+        assert ladder.deciding(session) == Ladder.RULE_OUT
         duty = ladder.monitoring.on_duty(session)
         for number in range(6):
             study = admit(session, shelf, "usual", duty=duty, at=now, accession=f"M{number}")
             feedback.add_reports(session, [feedback.ReportRow(True, study_uid=study.uid)], now)
-        allowed, why = ladder.suggests(session, site, now)
-    assert not allowed
-    assert "diseased studies were not flagged" in str(why)
+        watched(session, site, now)
+        assert ladder.deciding(session) == Ladder.PRIORITISE
+        assert ladder.current(session) == Ladder.RULE_OUT
+        says = session.get_one(Health, ladder.WATCH).says
+    assert "diseased studies were not flagged" in says
 
 
 def test_below_its_step_nothing_is_suggested(sqlite: Database, site: Settings, shelf: Shelf) -> None:
     with sqlite.write() as session:
         climb(session, site, shelf, Ladder.PRIORITISE)
-        assert ladder.suggests(session, site, NOW) == (False, None)
+        watched(session, site, NOW)
+        assert ladder.deciding(session) == Ladder.PRIORITISE
         assert MANIFEST["sections"]["operating_points"]

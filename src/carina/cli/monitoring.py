@@ -45,10 +45,9 @@ def reports_import(
         later = feedback.match(session)
     for fault in done.faults:
         notes().print(f"left out: {fault}", markup=False)
-    waiting = done.new - done.matched - later
     output().print(
-        f"{done.new:,} new reports, {done.matched + later:,} matched to a study, {max(0, waiting):,} wait for "
-        f"theirs; {done.known:,} were known",
+        f"{done.new:,} new reports, {done.matched:,} of them matched to a study; {later:,} older ones "
+        f"matched now; {done.known:,} were known",
         markup=False,
     )
 
@@ -70,8 +69,8 @@ def monitor(config: Config = None, data: Data = None) -> None:
             where = "everywhere" if row.place is None else row.place
             between = f"{at_least(row.low)} to {at_most(row.high)}"
             lines.append(
-                f"Unflagged studies without disease (NPV), {where}: {percent(row.value)} of {row.read:,} read "
-                f"twice or reported (95 % interval {between})"
+                f"Unflagged studies without disease (NPV), {where}: {percent(row.value)} of {row.read:,} "
+                f"read twice or reported (95 % interval {between})"
             )
         lines += [each.says for each in shifts]
     for line in lines:
@@ -171,8 +170,8 @@ def _site(config: Path | None, data: Path | None) -> Iterator[tuple[Settings, Da
         import scipy  # noqa: F401
 
         from carina.serving.database import Database
-        from carina.serving.schema import Base
         from carina.serving.settings import read_settings
+        from carina.serving.upgrades import upgrade
     except ModuleNotFoundError as error:
         raise MissingExtra("carina reports, monitor, step and deliveries", "serve") from error
 
@@ -180,7 +179,7 @@ def _site(config: Path | None, data: Path | None) -> Iterator[tuple[Settings, Da
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     database = Database(settings.database_url)
     try:
-        Base.metadata.create_all(database.engine)
+        upgrade(database)
         yield settings, database
     finally:
         database.close()

@@ -6,8 +6,8 @@ reads its films where it runs and answers with the rows; they are written here
 under way, and no machine needs to see the folder of the table. Films meet the network in the same company as
 on one machine, hence the same numbers, bit for bit, on processors of one kind.
 
-Ray moves code and data among its machines with pickle and asks nobody who they are: a cluster is a place for
-machines that trust each other. Nothing that is read from films or stores is ever unpickled.
+Ray moves code and data among its machines with pickle: a cluster is a place for machines that trust each
+other. Nothing that is read from films or stores is ever unpickled.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -240,10 +241,11 @@ def _connected(ray: Any, address: str | None, threads: int | None) -> Iterator[i
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "include_dashboard": False}
     try:
         if address:
+            _knock(address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         else:
             ray.init(num_cpus=threads or cores(), **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ClusterError(
             f"{address or 'Ray on this machine'}: cannot be reached ({first_line}); see whether it runs"
@@ -254,19 +256,28 @@ def _connected(ray: Any, address: str | None, threads: int | None) -> Iterator[i
         ray.shutdown()
 
 
+def _knock(address: str) -> None:
+    """Raises ``OSError`` where nobody listens; Ray itself would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+
+
 def _room(ray: Any, threads: int | None) -> int:
     found = max(1, int(ray.cluster_resources().get("CPU", 1)))
     return found if threads is None else min(found, threads)
 
 
 def _ray() -> Any:
-    """Ray, which tells its makers nothing of this run."""
+    """Ray, which tells its makers nothing of this run, and the user only what went wrong."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters comes as an exception
     try:
         import ray
         import ray.data
     except ModuleNotFoundError as error:
         raise MissingExtra("--engine ray", "cluster") from error
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     return ray
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from carina.records import Prediction, Refusal
 from carina.scoring.heat import outside
+from carina.scoring.probabilities import Posterior
 from carina.scoring.sets import OR, Sets
 from carina.taxonomy import column_name
 
@@ -24,14 +25,23 @@ class Rows:
     """The rows for one bundle's classes.
 
     The columns are ``path``, ``class`` (the most probable), ``p_disease``, one ``p_<class>`` for each
-    class, with ``sets`` a column ``set`` ("TB or Other Findings"), with ``heat`` a column ``heat_outside``
+    class, with ``sets`` a column ``set`` ("TB or Other Findings"), with ``posterior`` a column of that name
+    (the corrected probability of disease at a prevalence), with ``heat`` a column ``heat_outside``
     (:func:`carina.scoring.heat.outside` of the class's map), and ``refused``: empty, or the reason, and
     then class and probabilities are ``None``. ``clash`` says that two classes share a column.
     """
 
-    def __init__(self, classes: Sequence[str], sets: Sets | None = None, *, heat: bool = False) -> None:
-        self.classes, self.sets, self.heat = tuple(classes), sets, heat
-        added = (*(() if sets is None else ("set",)), *(("heat_outside",) if heat else ()))
+    def __init__(
+        self,
+        classes: Sequence[str],
+        sets: Sets | None = None,
+        posterior: Posterior | None = None,
+        *,
+        heat: bool = False,
+    ) -> None:
+        self.classes, self.sets, self.posterior, self.heat = tuple(classes), sets, posterior, heat
+        asked = {"set": sets is not None, "posterior": posterior is not None, "heat_outside": heat}
+        added = tuple(name for name, wanted in asked.items() if wanted)
         self.columns = ("path", "class", "p_disease", *map(column_name, self.classes), *added, "refused")
         self.clash = len(set(self.columns)) != len(self.columns)
 
@@ -44,14 +54,17 @@ class Rows:
             raise ValueError(f"{item.path}: scored for {item.classes}, the table is for {self.classes}")
         shares = [_short(each) for each in item.probabilities]
         probabilities = zip(map(column_name, self.classes), shares, strict=True)
-        sets = {} if self.sets is None else {"set": OR.join(self.sets.of(self.classes, shares))}
+        added: Row = {} if self.sets is None else {"set": OR.join(self.sets.of(self.classes, shares))}
+        if self.posterior is not None:
+            added["posterior"] = round(self.posterior.of(item.probabilities), 9)
+        if self.heat:
+            added["heat_outside"] = _outside(item)
         return {
             "path": item.path,
             "class": item.top_class,
             "p_disease": round(item.p_disease, 9),
             **dict(probabilities),
-            **sets,
-            **({"heat_outside": _outside(item)} if self.heat else {}),
+            **added,
             "refused": "",
         }
 

@@ -22,6 +22,7 @@ from carina.scoring.decoding import Decoders
 from carina.scoring.inputs import Input, Skipped, films, printable
 
 if TYPE_CHECKING:
+    from carina.scoring.probabilities import Posterior
     from carina.scoring.scorer import Scorer
     from carina.scoring.sets import Sets
     from carina.scoring.tables import ScoreTable
@@ -34,6 +35,8 @@ class Listed:
     path: str
     top_class: str
     p_disease: float
+    set: str = ""  # where sets were asked for
+    posterior: float | None = None  # where a prevalence was named
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,28 +66,30 @@ def score_films(
     resume: bool = False,
     check: bool = True,
     sets: Sets | None = None,
+    posterior: Posterior | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> ScoreSummary:
     """Score films, folders, globs and zip archives with one bundle.
 
     ``out`` is a ``.csv``, ``.jsonl`` or ``.parquet`` table with one row a film, in the order named;
     ``heatmaps`` a folder that gets one overlay PNG for every scored film, and the table a column that says
-    how much of each lies outside the lung fields. With ``check`` a film that the
-    model was not made for (:mod:`carina.scoring.abstain`) is refused, whatever its score; ``sets`` adds
-    the column of prediction sets. A run that was stopped leaves its rows beside ``out``; with ``resume``
-    they are kept, and only the other films are scored. Raises ``BundleError`` when the bundle is not whole,
-    ``OutputError`` when a result cannot be written (before the first film where the place itself is wrong),
-    and ``SourceError`` when a named path does not exist. A film that cannot be read ends nothing: it is
-    counted and listed.
+    how much of each lies outside the lung fields. With ``check`` a film that the model was not made for
+    (:mod:`carina.scoring.abstain`) is refused, whatever its score; ``sets`` adds the column of prediction
+    sets, ``posterior`` that of the corrected probability at a prevalence. A run that was stopped leaves its
+    rows beside ``out``; with ``resume`` they are kept, and only the other films are scored. Raises
+    ``BundleError`` when the bundle is not whole, ``OutputError`` when a result cannot be written (before the
+    first film where the place itself is wrong), and ``SourceError`` when a named path does not exist. A film
+    that cannot be read ends nothing: it is counted and listed.
     """
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     named = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    skipped, tally = Skipped(), Tally(top)
+    skipped, tally = Skipped(), Tally(top, sets, posterior)
     with ExitStack() as stack:
         if heatmaps is not None:
             stack.enter_context(_claimed(heatmaps))
         drawn = heatmaps is not None
-        table = None if out is None else stack.enter_context(_table(out, bundle, sets, check, resume, drawn))
+        begun = None if out is None else _table(out, bundle, sets, posterior, check, resume, drawn)
+        table = None if begun is None else stack.enter_context(begun)
         for row in table.earlier() if table is not None else ():
             tally.add_earlier(row)
         decoders = stack.enter_context(Decoders(bundle.preparation))
@@ -107,9 +112,9 @@ def score_films(
 class Tally:
     """Counts, and the few films that a person will see; a heap of at most ``top``."""
 
-    def __init__(self, top: int) -> None:
+    def __init__(self, top: int, sets: Sets | None = None, posterior: Posterior | None = None) -> None:
         self.scored = self.refused = self.elsewhere = 0
-        self._top = top
+        self._top, self._sets, self._posterior = top, sets, posterior
         self._best: list[tuple[float, int, Listed]] = []
         self._refusals: list[Refusal] = []
 
@@ -124,7 +129,16 @@ class Tally:
             code, _, _ = str(row["refused"]).partition(":")
             self.add_refusal(Refusal(str(row["path"]), code, str(row["refused"])))
         else:
-            self.add_row(Listed(str(row["path"]), str(row["class"]), float(row["p_disease"])))
+            later = row.get("posterior")
+            self.add_row(
+                Listed(
+                    path=str(row["path"]),
+                    top_class=str(row["class"]),
+                    p_disease=float(row["p_disease"]),
+                    set=str(row.get("set") or ""),
+                    posterior=float(later) if later not in (None, "") else None,
+                )
+            )
 
     def add_rows(self, rows: Iterable[dict[str, Any]]) -> None:
         """Rows of a table."""
@@ -136,7 +150,9 @@ class Tally:
         if isinstance(item, Refusal):
             self.add_refusal(item)
         else:
-            self.add_row(Listed(item.path, item.top_class, item.p_disease))
+            held = "" if self._sets is None else " or ".join(self._sets.of(item.classes, item.probabilities))
+            later = None if self._posterior is None else self._posterior.of(item.probabilities)
+            self.add_row(Listed(item.path, item.top_class, item.p_disease, held, later))
 
     def add_row(self, row: Listed) -> None:
         self.scored += 1
@@ -205,11 +221,23 @@ def _checked(answers: Iterator[Prediction | Refusal], bundle: Bundle) -> Iterato
     return checked(answers, Gate.of(bundle))
 
 
-def _table(out: Path, bundle: Bundle, sets: Sets | None, check: bool, resume: bool, heat: bool) -> ScoreTable:
+def _table(
+    out: Path,
+    bundle: Bundle,
+    sets: Sets | None,
+    posterior: Posterior | None,
+    check: bool,
+    resume: bool,
+    heat: bool,
+) -> ScoreTable:
     from carina.scoring.tables import ScoreTable
 
     made_by = f"{bundle.model_sha256} check={check} sets={sets}"  # rows of another making never meet these
-    return ScoreTable(out, bundle.classes, sets, heat=heat, made_by=made_by, resume=resume)
+    if posterior is not None:
+        made_by = f"{made_by} posterior={posterior}"
+    return ScoreTable(
+        out, bundle.classes, sets, posterior=posterior, heat=heat, made_by=made_by, resume=resume
+    )
 
 
 def _claimed(folder: Path) -> AbstractContextManager[Path]:

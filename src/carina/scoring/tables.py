@@ -21,6 +21,7 @@ from typing import Self
 from carina.errors import OutputError
 from carina.folders import check_outside_bundles
 from carina.records import Prediction, Refusal
+from carina.scoring.probabilities import Posterior
 from carina.scoring.rows import Row, Rows
 from carina.scoring.sets import Sets
 from carina.scoring.unfinished import CsvForm, Done, Form, JsonForm, Unfinished, harmless
@@ -51,12 +52,13 @@ class ScoreTable:
         classes: Sequence[str],
         sets: Sets | None = None,
         *,
+        posterior: Posterior | None = None,
         heat: bool = False,
         made_by: str = "",
         resume: bool = False,
     ) -> None:
         self.path = Path(path)
-        self._rows = Rows(classes, sets, heat=heat)
+        self._rows = Rows(classes, sets, posterior, heat=heat)
         self.columns = self._rows.columns
         if self._rows.clash:
             raise OutputError(f"{self.path}: a class is called like another column; rename the class")

@@ -11,7 +11,9 @@ import hashlib
 import json
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -51,9 +53,9 @@ def backup(settings: Settings, out: Path, progress: Tell = None) -> dict[str, An
             upgrades.upgrade(target)
             rows = copy(source, target, progress)
             films, gone = _copy_films(settings.archive, folder / FILMS, target, progress)
-            with target.engine.connect() as connection:
-                connection.exec_driver_sql("PRAGMA journal_mode = DELETE")  # one file, with nothing beside it
             target.close()
+            with closing(sqlite3.connect(folder / DATABASE)) as connection:
+                connection.execute("PRAGMA journal_mode = DELETE")  # one file, with nothing beside it
             facts = {
                 "format": 1,
                 "carina": __version__,

@@ -62,12 +62,7 @@ def _copy_table(reading: Connection, target: Database, table: Table) -> int:
                 session.execute(insert(table), new)
             if changed:
                 same = update(table).where(keys[0] == bindparam("_key"))
-                values = {
-                    column.name: bindparam(column.name) for column in table.columns if column is not keys[0]
-                }
-                session.connection().execute(
-                    same.values(values), [{**row, "_key": row[keys[0].name]} for row in changed]
-                )
+                session.connection().execute(same, [{**row, "_key": row[keys[0].name]} for row in changed])
     with target.read() as session:
         found = session.scalar(select(func.count()).select_from(table)) or 0
     if found != total:

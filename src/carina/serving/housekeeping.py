@@ -15,7 +15,7 @@ from sqlalchemy import delete, exists, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import aliased
 
-from carina.serving import health, jobs, studies
+from carina.serving import feedback, health, jobs, ladder, studies
 from carina.serving.archive import Archive
 from carina.serving.database import Database
 from carina.serving.schema import Event, Instance, PredictionRow, Study, StudyState, WebSession
@@ -24,7 +24,7 @@ from carina.serving.settings import Settings
 STALLED_AFTER = timedelta(minutes=10)  # without a look, a study says that nothing looked at it
 KEEP_EVENTS = timedelta(days=2)
 REMOVED = ""  # the path of a film whose pixels were let go
-_OFTEN, _NOW_AND_THEN, _SELDOM = 0.5, 5.0, 300.0  # seconds
+_OFTEN, _NOW_AND_THEN, _PULSE, _SELDOM = 0.5, 5.0, 30.0, 300.0  # seconds
 _AT_ONCE = 200  # films let go in one transaction
 
 _log = logging.getLogger(__name__)
@@ -43,7 +43,8 @@ class Housekeeping:
     ) -> None:
         self._settings, self._database, self._archive = settings, database, archive
         self._enqueue, self._clock = enqueue, clock
-        self._raised = self._tidied = 0.0
+        self._raised = self._tidied = self._pulsed = float("-inf")
+        self._alarms: list[str] = []
 
     def run(self, stop: threading.Event) -> None:
         """Keep the house until ``stop`` is set."""
@@ -65,6 +66,10 @@ class Housekeeping:
             self._tidied = now
             self.tidy()
             self.let_go()
+            self.watch()
+        if now - self._pulsed >= _PULSE:
+            self._pulsed = now
+            self._say_alarms()
 
     def settle(self) -> int:
         """Complete the studies of which nothing came for the quiet time; how many."""
@@ -102,6 +107,20 @@ class Housekeeping:
             session.execute(delete(WebSession).where(WebSession.expires_at < now))
             health.forget(session, now)
             jobs.orphaned(session, now)
+
+    def watch(self) -> None:
+        """Match late reports; ask whether cases are missed or films have changed, and say so."""
+        now = self._clock()
+        with self._database.write() as session:
+            feedback.match(session)
+        with self._database.read() as session:
+            self._alarms = ladder.alarms(session, self._settings, now)
+        self._say_alarms()
+
+    def _say_alarms(self) -> None:
+        says = self._alarms[0] if self._alarms else "no alarm"
+        with self._database.write() as session:
+            health.say(session, ladder.WATCH, not self._alarms, says, self._clock())
 
     def let_go(self) -> int:
         """Remove the pixels of studies that were read longer ago than the site keeps them; how many films.

@@ -107,7 +107,8 @@ def page(session: Session, wanted: Filter, offset: int = 0, limit: int = PAGE) -
 def rows(session: Session, numbers: list[int]) -> list[Row]:
     """The rows of studies (by number), in the order of ``numbers``; what is not there is left out."""
     columns = [getattr(Study, name) for name in _COLUMNS]
-    found = {row.id: row for row in session.execute(select(*columns).where(Study.id.in_(numbers)))}
+    asked = session.execute(select(*columns).where(Study.id.in_(numbers)))
+    found: dict[int, dict[str, Any]] = {row["id"]: dict(row) for row in asked.mappings()}
     counted = (
         select(Instance.study_id, func.count())
         .where(Instance.study_id.in_(numbers))
@@ -120,7 +121,7 @@ def rows(session: Session, numbers: list[int]) -> list[Row]:
         if modality:
             kinds.setdefault(study, {})[modality] = None
     return [
-        Row(*found[number], films=films.get(number, 0), modalities=tuple(kinds.get(number, ())))
+        Row(**found[number], films=films.get(number, 0), modalities=tuple(kinds.get(number, ())))
         for number in numbers
         if number in found
     ]
@@ -190,13 +191,13 @@ def _matches(session: Session, word: str) -> list[ColumnElement[bool]]:
     """A study that has the word: one of its numbers begins with it, or its name has it anywhere."""
     numbers = [_between(column, word) for column in (Study.patient_id, Study.accession, Study.uid)]
     start = "%" if len(word) >= _SHORT or not word.isascii() else ""
-    if session.get_bind().dialect.name != "sqlite":
-        return [*numbers, Study.patient_name.ilike(f"{start}{_plain(word)}%", escape="\\")]
-    forms = {word}  # SQLite's LIKE folds the case of ASCII, and of nothing else
+    forms = {word}  # neither SQLite nor PostgreSQL with the locale C folds the case beyond ASCII
     if not word.isascii():
         forms |= {word.upper(), word.lower(), word.title()}
-    names = [Study.patient_name.like(f"{start}{_plain(form)}%", escape="\\") for form in sorted(forms)]
-    return [*numbers, or_(*names)]
+    patterns = [f"{start}{_plain(form)}%" for form in sorted(forms)]
+    if session.get_bind().dialect.name == "sqlite":  # whose LIKE folds ASCII, without a function on each name
+        return [*numbers, or_(*(Study.patient_name.like(each, escape="\\") for each in patterns))]
+    return [*numbers, or_(*(Study.patient_name.ilike(each, escape="\\") for each in patterns))]
 
 
 def _between(column: Any, word: str) -> ColumnElement[bool]:

@@ -11,15 +11,19 @@ from typing import Any
 
 import pytest
 from pydicom.uid import generate_uid
-from sqlalchemy import select
+from sqlalchemy import func, select
 
+from carina.serving.archive import Archive
 from carina.serving.database import Database
+from carina.serving.listener import Listener
 from carina.serving.results import plan
 from carina.serving.results.delivery import Delivery
 from carina.serving.results.sc import SECONDARY_CAPTURE
 from carina.serving.results.sr import COMPREHENSIVE_SR
+from carina.serving.schema import Base, Instance, Job, Study, StudyState
 from carina.serving.schema import Delivery as Row
 from carina.serving.settings import Destination, Settings
+from tests import films
 from tests.serving.programs import program
 from tests.serving.results.orthanc import WEB, Orthanc
 from tests.serving.results.test_delivery import Clock
@@ -107,6 +111,58 @@ def test_results_wait_for_a_pacs_that_is_down_and_arrive_once_each(
     assert pacs.get("/statistics")["CountInstances"] == 8
     for uid in uids:
         assert sorted(str(each["class"]) for each in pacs.found(uid)) == [SECONDARY_CAPTURE, COMPREHENSIVE_SR]
+
+
+ROUTE = """
+function OnStoredInstance(instanceId, tags, metadata, origin)
+  SendToModality(instanceId, 'carina')
+end
+"""
+
+
+def test_a_pacs_that_forwards_everything_gets_its_films_looked_at_and_our_results_are_left_alone(
+    sqlite: Database, settings: Settings, tmp_path: Path
+) -> None:
+    archive = Archive(settings.archive, settings)
+    listener = Listener(settings, sqlite, archive)
+    listener.start()
+    pacs = Orthanc(tmp_path / "orthanc", carina=listener.port, lua=ROUTE)
+    try:
+        chosen = site(settings, by(pacs, "dicom"))
+        content = films.dicom(films.chest(), Manufacturer="Siemens")
+        sent_to(pacs, content, tmp_path)
+        assert until(lambda: counted(sqlite, Instance) == 1)
+        with sqlite.write() as session:
+            row = session.scalars(select(Study)).one()
+            row.state, row.outcome, row.because = (
+                StudyState.COMPLETE,
+                "not analysed: needs a reader",
+                "no model",
+            )
+            plan.enqueue(session, row, chosen, NOW)
+        assert Delivery(chosen, sqlite, archive).step() == 2
+        assert len(pacs.found("1.2.3")) == 3
+        assert until(lambda: listener.received == 2)  # the film, then our capture; an SR is not negotiated
+        with sqlite.read() as session:
+            study = session.scalars(select(Study)).one()
+            assert (study.version, study.state) == (1, StudyState.COMPLETE)
+        assert counted(sqlite, Instance) == counted(sqlite, Job) == 1
+        assert [path for _, paths in archive.files() for path in paths] == [
+            f"{path}" for path in stored(sqlite)
+        ]
+    finally:
+        pacs.stop()
+        listener.stop()
+
+
+def counted(database: Database, table: type[Base]) -> int:
+    with database.read() as session:
+        return session.scalar(select(func.count()).select_from(table)) or 0
+
+
+def stored(database: Database) -> list[str]:
+    with database.read() as session:
+        return list(session.scalars(select(Instance.path)))
 
 
 def until(holds: Any, seconds: float = 20) -> bool:
