@@ -241,8 +241,8 @@ def points(claims: dict[str, Any]) -> str:
 def who_bar(points: list[dict[str, Any]]) -> str:
     """Where the points stand against what WHO asks of a test that triages for tuberculosis."""
     asked = (
-        "WHO asks a test that triages for tuberculosis for a sensitivity of at least 90 % at a specificity of "
-        "at least 70 %"
+        "WHO asks a test that triages for tuberculosis for a sensitivity of at least 90 % at a specificity "
+        "of at least 70 %"
     )
     shown = [point for point in points if point["sensitivity"]["value"] >= 0.9]
     if not shown:
