@@ -39,6 +39,7 @@ ASKED = {
     "rows alone": "/worklist/rows",
     "REST": "/api/v1/worklist?limit=50",
 }
+NAMES = ("Okafor", "Müller", "Lange", "Haddad", "Novák")
 
 
 def main() -> None:

@@ -30,8 +30,20 @@ def refusals(summary: ScoreSummary) -> Iterator[str]:
 def results(summary: ScoreSummary, where: object = "--top") -> Iterator[str]:
     """The scored films, the most suspicious first; ``where`` the others are to be found."""
     if summary.top:
-        rows = [(f"{p.p_disease:.3f}", printable(p.top_class), printable(p.path)) for p in summary.top]
-        yield from _columns(("p_disease", "class", "film"), rows)
+        later = any(p.posterior is not None for p in summary.top)
+        sets = any(p.set for p in summary.top)
+        head = ("p_disease", *(("posterior",) * later), "class", *(("set",) * sets), "film")
+        rows = [
+            (
+                f"{p.p_disease:.3f}",
+                *(("" if p.posterior is None else f"{p.posterior:.3f}",) * later),
+                printable(p.top_class),
+                *((printable(p.set),) * sets),
+                printable(p.path),
+            )
+            for p in summary.top
+        ]
+        yield from _columns(head, rows)
         if summary.scored > len(summary.top):
             yield f"… and {summary.scored - len(summary.top)} more; see {where}"
 
@@ -42,6 +54,9 @@ def totals(summary: ScoreSummary, paths: Sequence[str], out: object = None) -> I
     if not summary.scored + summary.refused:
         yield f"warning: no film was found in {', '.join(map(printable, paths))}"
     yield f"{summary.scored} scored, {summary.refused} refused (they need a reader){skipped}"
+    if summary.elsewhere:
+        verb = "film has" if summary.elsewhere == 1 else "films have"
+        yield f"warning: {summary.elsewhere} {verb} more heat outside the lung fields than inside: look twice"
     if out is not None:
         yield f"scores      {out}"
 

@@ -126,6 +126,17 @@ def test_pairs_give_rates_and_covariance_back() -> None:
     assert found.overstated.low > 0.2
 
 
+def test_too_few_errors_tell_no_dependence_and_erring_apart_has_its_own_bound(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    head = "truth,first,second,people\n"
+    path.write_text(head + "1,1,1,80\n1,1,0,10\n1,0,1,10\n0,0,0,60\n0,1,0,3\n", "utf-8")
+    said = answer("0.05", "++", (), (), paired=path).lines
+    assert said[-1].endswith("too few to tell how far both err together.")
+    assert "they err apart" in said[-2]
+    share = combine(at("0.05"), counted(Pairs((80, 10, 10, 0), (0, 3, 0, 60))), "++").dependence_ill.value
+    assert -1 <= share < -0.5  # of the smallest covariance, -0.01; the largest, 0.09, is no bound for it
+
+
 def test_pairs_are_read_from_a_table(tmp_path: Path) -> None:
     path = tmp_path / "pairs.csv"
     path.write_text("truth,first,second,people\n1,+,-,3\nyes,1,1,2\n0,no,positive,4\n")

@@ -16,7 +16,7 @@ from carina.errors import BundleError, ClaimError, OutputError
 from carina.evaluation.bayes import share
 from carina.evaluation.calibrate import Calibration, calibrate
 from carina.evaluation.wording import percent
-from carina.scoring.bundle import Bundle
+from carina.scoring.bundle import Bundle, write_bundle
 from carina.scoring.operating import operating_point, sites
 from carina.scoring.scorer import Scorer
 from tests.bundles import tiny_bundle
@@ -94,6 +94,21 @@ def test_what_cannot_be_carried_is_said(done: Calibration) -> None:
 
 def test_scores_that_know_nothing_are_called_that(done: Calibration) -> None:
     assert any("cannot be told from drawing lots" in warning for warning in done.warnings)
+
+
+def test_what_chose_the_weights_by_validation_films_is_said(
+    bundle: Path, catalogue: Catalogue, tmp_path: Path
+) -> None:
+    plain = Bundle.open(bundle)
+    manifest = plain.manifest.model_copy(update={"recipe": {"train": {"patience": 3}}})
+    files = {name: plain.root / name for name in plain.manifest.files}
+    patient = write_bundle(tmp_path / "patient", manifest, files)
+    said = calibrate(patient, catalogue, targets=(0.8,)).warnings
+    assert said[0].startswith("When training stopped (patience) was judged by validation films")
+    assert (tmp_path / "patient-default" / "bundle.json").is_file()
+    (tmp_path / "study.json").touch()
+    row = calibrate(bundle, catalogue, targets=(0.8,), out=tmp_path / "runs" / "row").bundle
+    assert "lies in a study" in calibrate(row, catalogue, targets=(0.8,), out=tmp_path / "out").warnings[0]
 
 
 def test_per_class_asks_more_of_the_films(bundle: Path, catalogue: Catalogue, tmp_path: Path) -> None:

@@ -43,6 +43,13 @@ def test_calibrating_writes_the_points_on_the_card_and_leaves_the_model_alone(ro
     assert before.files["model.onnx"] == after.files["model.onnx"]
     card = (road / "north" / "card.md").read_text()
     assert "| north | 90.0% |" in card
+    point = Bundle.open(road / "north").manifest.sections["operating_points"]["north"]["points"][0]
+    spared = point["specificity"]
+    assert f"of {spared['people']} ({spared['low']:.1%} to {spared['high']:.1%})" in card
+    for name, recall in point["classes"].items():
+        limit = int(1000 * recall["limit"]) / 10
+        assert f"{name} {recall['found']} of {recall['people']}, shown at least {limit:.1f} %" in card
+    assert "168 calibration films 0 could not be scored and are in no figure;" in card
     content = json.loads((road / "north" / "card.json").read_text())
     assert list(content["operating_points"]) == ["north"]
     assert not any("never calibrated" in each for each in content["limits"])
@@ -100,6 +107,12 @@ def test_a_rewritten_bundle_keeps_its_other_sections(road: Path, tmp_path: Path)
     written = rewrite(bundle, tmp_path / "more", {"notes": {"by": "a test"}})
     assert set(written.manifest.sections) == {"operating_points", "notes"}
     assert Bundle.open(tmp_path / "more").manifest.files["card.json"] == written.manifest.files["card.json"]
+
+
+def test_terms_that_are_the_licence_are_said_once() -> None:
+    facts = {"title": "A folder", "licence": "yours", "terms": "yours"}
+    manifest = tiny_manifest().model_copy(update={"sections": {"sources": {"ward": facts}}})
+    assert "- ward: A folder. licence: yours\n" in card_files(manifest)["card.md"].decode()
 
 
 def test_a_class_name_cannot_break_the_table() -> None:

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from carina.cli import app
 from carina.data.catalogue import Catalogue
-from carina.errors import ClaimError
+from carina.errors import ClaimError, OutputError
 from carina.evaluation.calibrate import calibrate
 from carina.evaluation.migrate import Migration, migrate
 from carina.scoring.bundle import Bundle
@@ -93,6 +93,29 @@ def test_films_the_new_model_was_trained_on_show_nothing(
     new = tiny_bundle(tmp_path / "model", seed=2, trained_on=known)
     with pytest.raises(ClaimError, match="3 of 144 films"):
         migrate(old, new, catalogue, out=tmp_path / "out", site="north")
+
+
+def test_the_bundle_in_use_is_not_written_over(old: Bundle, catalogue: Catalogue, tmp_path: Path) -> None:
+    new = tiny_bundle(tmp_path / "model", seed=2)
+    with pytest.raises(OutputError, match="is the bundle in use"):
+        migrate(old, new, catalogue, out=old.root, site="north")
+    assert sites(Bundle.open(old.root))["north"].model == old.manifest.files["model.onnx"]
+
+
+def test_prediction_sets_keep_their_coverage_and_useless_scores_are_called_that(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    model = tiny_bundle(tmp_path / "model", seed=1)
+    calibrate(model, catalogue, targets=[0.8], site="north", coverage=0.8, out=tmp_path / "old")
+    new = tiny_bundle(tmp_path / "new", seed=2)
+    done = migrate(tmp_path / "old", new, catalogue, site="north")
+    assert done.bundle.root == tmp_path / "new-north"
+    sets = sites(done.bundle)["north"].sets
+    assert sets is not None
+    assert sets.coverage == 0.8
+    assert any("cannot be told from drawing lots" in warning for warning in done.warnings)
+    assert done.points[0].carried_over.useless
+    assert "no better than drawing lots" in done.table()[1][0][2]
 
 
 def test_the_command_says_that_nothing_was_carried_over(

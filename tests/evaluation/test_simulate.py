@@ -125,7 +125,7 @@ def test_the_words_say_gain_price_and_advice(busy: Simulation) -> None:
     said = waiting.lines(busy)
     assert said[0].startswith("Ordered by urgency, flagged disease waits ")
     assert said[1].startswith("The price: the longest wait of missed disease is ")
-    assert said[2].startswith(f"Advised: a maximum wait of {busy.recommended.cap:.0f} minutes")  # type: ignore[union-attr]
+    assert said[2].startswith(f"Advised: read first what has waited {busy.recommended.cap:.0f} minutes")  # type: ignore[union-attr]
     head, rows = waiting.table(busy, Policy(by_urgency=True))
     assert [name for name, *_ in rows][:4] == [
         "any disease, flagged",
@@ -188,10 +188,26 @@ def test_measured_recall_stands_where_the_file_says_none_and_over_what_it_says(t
     changed = read_department(path, point)
     assert [each.sensitivity for each in changed.finding] == [0.94, 0.85]
     assert changed.model.specificity == 0.7
+    assert [each.measured for each in changed.finding] == [(94, 100), None]
+    assert changed.model.measured == (70, 100)
     path.write_text(MEASURED.replace("[model]", "[model]\nspecificity = 0.1"), "utf-8")
     assert read_department(path, point).model.specificity == 0.7
     with pytest.raises(ClaimError, match=r"dept\.toml: no finding is one of the bundle's diseases"):
         read_department(path, point.model_copy(update={"classes": {}}))
+
+
+def test_a_small_sample_without_a_miss_does_not_make_the_model_perfect() -> None:
+    known = {"name": "TB", "share": 0.2, "urgency": "now", "sensitivity": 1.0}
+    sure = simulate(department(days=3, repetitions=20, finding=[known]))
+    few = simulate(department(days=3, repetitions=20, finding=[known | {"measured": [11, 11]}]))
+    missed = [row(each.outcomes[Policy(by_urgency=True)], "TB", missed=True).films for each in (sure, few)]
+    found = row(few.outcomes[Policy(by_urgency=True)], "TB", missed=False).films
+    assert missed[0] == 0
+    assert 0.01 < missed[1] / (missed[1] + found) < 0.10  # Jeffreys' mean is 0.5 of 12, 4.2 %
+    assert waiting.rates(few)[0].startswith("Measured: recall of TB 11 of 11; what such counts leave open")
+    assert waiting.rates(few)[1].startswith("Assumed by the file, not measured: specificity")
+    with pytest.raises(ValueError, match="12 of 11 people"):
+        department(finding=[known | {"measured": [12, 11]}])
 
 
 def test_the_verb_reads_a_file_and_names_its_faults(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,13 @@ from carina.data.catalogue import Catalogue
 from carina.errors import ClaimError, DataError
 from carina.evaluation.calibrate import Calibration, calibrate
 from carina.evaluation.rewrite import rewrite
-from carina.evaluation.site_check import SURE, _refusals, _shift, site_check
-from carina.scoring.operating import SECTION, Watch
+from carina.evaluation.shift import SURE, shift_of
+from carina.evaluation.site_check import LeftOut, _refusals, site_check
+from carina.records import Prediction
+from carina.scoring.bundle import Bundle
+from carina.scoring.monitor import Finding, withdrawal, write_finding
+from carina.scoring.operating import SECTION, Watch, posterior, sites
+from carina.scoring.scorer import Scorer
 from tests.bundles import tiny_bundle
 from tests.evaluation.worlds import write_catalogue, write_films
 
@@ -59,7 +66,7 @@ def test_false_alarms_are_as_rare_as_said(count: int, least: int) -> None:
     watch = Watch(scores=tuple(np.sort(rng.beta(2, 3, 500))), films=500, refused=10)
     alarms = 0
     for _ in range(300):
-        shift = _shift(rng.beta(2, 3, count), watch)
+        shift = shift_of(rng.beta(2, 3, count), watch)
         assert shift is not None
         alarms += shift.alarm or _refusals(int(rng.binomial(count, 0.02)), count, watch).alarm
     assert least <= alarms <= 300 * 3 * SURE
@@ -69,8 +76,48 @@ def test_false_alarms_are_as_rare_as_said(count: int, least: int) -> None:
 def test_a_real_shift_is_seen_with_so_few_films(count: int) -> None:
     rng = np.random.default_rng(count)
     watch = Watch(scores=tuple(np.sort(rng.beta(2, 3, 500))), films=500, refused=10)
-    seen = [_shift(rng.beta(4, 2, count), watch) for _ in range(100)]
+    seen = [shift_of(rng.beta(4, 2, count), watch) for _ in range(100)]
     assert sum(each is not None and each.alarm for each in seen) >= 95
+
+
+def apart(rng: np.random.Generator) -> Watch:
+    """A site of which two thirds of the films show disease."""
+    ill, well = np.sort(rng.beta(5, 2, 250)), np.sort(rng.beta(2, 5, 125))
+    both = np.sort(np.concatenate([ill, well]))
+    return Watch(scores=tuple(both), ill=tuple(ill), well=tuple(well), films=375, refused=0)
+
+
+def test_another_share_of_disease_is_no_shift() -> None:
+    """Nobody, or one in ten, is ill: the old alarm would ring in nearly every check."""
+    rng, alarms, told = np.random.default_rng(3), 0, 0
+    for world in range(200):
+        ill = rng.random(100) < (0.1 if world % 2 else 0.0)
+        scores = np.where(ill, rng.beta(5, 2, 100), rng.beta(2, 5, 100))
+        for shift in (shift_of(scores, apart(rng)), shift_of(scores, apart(rng), ill)):
+            assert shift is not None
+            alarms += shift.alarm
+            told += shift.differs and shift.explained is not None and shift.explained < 0.35
+    assert alarms <= 400 * 2 * SURE
+    assert told >= 380
+
+
+def test_films_that_no_share_of_disease_explains_are_a_shift() -> None:
+    rng, seen = np.random.default_rng(4), 0
+    for _ in range(50):
+        shift = shift_of(rng.beta(12, 12, 100), apart(rng))  # all of them in the middle
+        seen += shift is not None and shift.alarm
+    assert seen >= 47
+
+
+def test_labels_tell_disease_that_scores_lower_from_less_disease() -> None:
+    rng = np.random.default_rng(5)
+    ill = np.arange(120) < 80
+    scores = np.where(ill, rng.beta(2, 5, 120), rng.beta(2, 5, 120))  # disease looks like none here
+    blind, seeing = shift_of(scores, apart(rng)), shift_of(scores, apart(rng), ill)
+    assert blind is not None
+    assert seeing is not None
+    assert not blind.alarm
+    assert seeing.alarm
 
 
 def test_many_more_refusals_are_noticed() -> None:
@@ -81,11 +128,52 @@ def test_many_more_refusals_are_noticed() -> None:
 
 def test_the_advice_says_what_the_labelled_films_can_show(home: Calibration, tmp_path: Path) -> None:
     found = site_check(home.bundle, elsewhere(tmp_path, dark=False), site="north")
-    assert found.people == (80, 40)
-    text, command = found.advice(Path("north"), Path("here"), "valid")
-    assert "80 diseased and 40 healthy people can show, at 95 % confidence: 80 % with 9 missed" in text
+    assert found.people is not None
+    assert (found.people.ill, found.people.well) == (80, 40)
+    text, command = found.advice(Path("north"), Path("here"))
+    assert "The 80 diseased and 40 healthy people of these films that are new to the model" in text
+    assert "can show, at 95 % confidence: 80 % with 9 missed" in text
     assert "95 % with 0 missed. For 98 % label 149 diseased people. Advised: 90 %." in text
-    assert command.endswith("--target-sensitivity 0.9 --split valid --out NEW_BUNDLE")
+    assert command == ("carina calibrate north here --site hospital_a --target-sensitivity 0.9 --split all")
+
+
+def test_films_that_taught_the_model_or_chose_the_thresholds_test_nothing(tmp_path: Path) -> None:
+    films = write_films(tmp_path / "films", 200, size=64)
+    catalogue = write_catalogue(tmp_path / "catalogue", films, valid=0.6, films_per_patient=1)
+    taught = catalogue.table("train")["sha256"].to_pylist()[:20]
+    model = tiny_bundle(tmp_path / "model", trained_on=taught)
+    known = calibrate(model, catalogue, targets=[0.8], site="north", out=tmp_path / "north").bundle
+    found = site_check(known, catalogue, site="north")
+    assert found.left_out == LeftOut(20, 120, 200, listed=True, remembered=True)
+    assert found.refusals.films == 60
+    assert found.held[0].films == 60
+    assert any("20 that the model was trained on" in line for line in found.lines())
+    with pytest.raises(ClaimError, match="none is left to test them"):
+        site_check(known, catalogue, site="north", split="valid")
+    again = write_catalogue(tmp_path / "again", films[:120], valid=0.1, films_per_patient=1)
+    with pytest.raises(ClaimError, match="were chosen on 120"):  # another catalogue, the same films
+        site_check(known, again, site="north")
+
+
+def test_the_advised_command_runs_on_the_very_films_that_were_counted(tmp_path: Path) -> None:
+    films = write_films(tmp_path / "films", 160, size=64)
+    catalogue = write_catalogue(tmp_path / "catalogue", films, valid=0.6, films_per_patient=1)
+    taught = catalogue.table("train")["sha256"].to_pylist()[:10]
+    model = tiny_bundle(tmp_path / "model", trained_on=taught)
+    known = calibrate(model, catalogue, targets=[0.8], site="north", out=tmp_path / "north").bundle
+    found = site_check(known, catalogue, site="north")
+    text, command = found.advice(known.root, catalogue.root)
+    assert found.people is not None
+    done = CliRunner().invoke(app, shlex.split(command)[1:], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    written = Bundle.open(tmp_path / "north-hospital_a")  # beside the bundle, as no place was named
+    site = sites(written)["hospital_a"]
+    assert (site.films, site.split) == (150, "all")
+    assert site.points[0].sensitivity.people == found.people.ill
+    assert f"{found.people.ill:,} diseased" in text
+    assert "10 of 160 films were left out" in done.stderr
+    side = site_check(known, catalogue, site="north", split="train")
+    assert "run this command without --split" in side.advice(known.root, catalogue.root)[1]
 
 
 def test_without_labels_the_advice_says_how_many_to_label(home: Calibration, tmp_path: Path) -> None:
@@ -115,6 +203,63 @@ def test_the_command_prints_the_verdict_first(home: Calibration, tmp_path: Path)
     catalogue = elsewhere(tmp_path, dark=True)
     line = ["site-check", str(home.bundle.root), str(catalogue.root), "--site", "north"]
     done = CliRunner().invoke(app, line, catch_exceptions=False)
-    assert done.exit_code == 0
+    assert done.exit_code == 3
     assert done.stdout.split(":")[0] in ("SHIFTED", "BROKEN")
     assert "carina calibrate" in done.stdout
+
+
+def test_a_finding_takes_the_suggestion_back_by_itself(home: Calibration, tmp_path: Path) -> None:
+    catalogue = elsewhere(tmp_path, dark=True)
+    line = ["site-check", str(home.bundle.root), str(catalogue.root), "--site", "north"]
+    CliRunner().invoke(app, [*line, "--out", str(tmp_path / "check.json")], catch_exceptions=False)
+    reason = withdrawal(tmp_path / "check.json", home.bundle, "north")
+    assert reason is not None
+    assert reason.startswith("the site check of 20")
+    films = str(tmp_path / "films" / "film_000.png")
+    words = ["triage", films, "--model", str(home.bundle.root), "--site", "north", "--prevalence", "0.05"]
+    words += ["--monitor", str(tmp_path / "check.json"), "--out", str(tmp_path / "list.json")]
+    assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0
+    written = json.loads((tmp_path / "list.json").read_text())
+    assert written["withdrawn"] == reason
+    assert written["prevalence"] == 0.05
+
+
+def test_only_a_check_that_saw_nothing_leaves_the_suggestion(home: Calibration, tmp_path: Path) -> None:
+    model = home.bundle.manifest.files["model.onnx"]
+    seen = Finding(
+        created="2026-01-01", model=model, site="north", films=60, verdict="nothing seen", lines=()
+    )
+    write_finding(seen, tmp_path / "fine.json")
+    assert withdrawal(tmp_path / "fine.json", home.bundle, "north") is None
+    write_finding(seen.model_copy(update={"verdict": "too few to tell"}), tmp_path / "few.json")
+    assert "too few films" in str(withdrawal(tmp_path / "few.json", home.bundle, "north"))
+    with pytest.raises(ClaimError, match="of the site 'north', not of 'south'"):
+        withdrawal(tmp_path / "fine.json", home.bundle, "south")
+    write_finding(seen.model_copy(update={"model": "0" * 64}), tmp_path / "other.json")
+    with pytest.raises(ClaimError, match="speaks of another model"):
+        withdrawal(tmp_path / "other.json", home.bundle, "north")
+    (tmp_path / "torn.json").write_text("{")
+    for name in ("torn.json", "none.json"):
+        with pytest.raises(ClaimError, match=r"carina site-check … --out"):
+            withdrawal(tmp_path / name, home.bundle, "north")
+
+
+def test_a_film_has_its_corrected_probability_at_a_prevalence(home: Calibration, tmp_path: Path) -> None:
+    (film,) = write_films(tmp_path / "films", 1, seed=3, size=64)
+    corrected = home.site.corrected
+    assert corrected is not None
+    (answer,) = Scorer(home.bundle).score([film])
+    assert isinstance(answer, Prediction)
+    mapped = float(1 - corrected.map(answer.probabilities[None].astype(float))[0][2])  # the third is Normal
+    odds = mapped / (1 - mapped) * (0.05 / 0.95) / (corrected.prevalence / (1 - corrected.prevalence))
+    found = posterior(home.bundle, "north", 0.05).of(answer.probabilities)
+    assert found == pytest.approx(odds / (1 + odds))
+    words = ["score", str(film), "--model", str(home.bundle.root), "--site", "north", "--no-check", "--sets"]
+    words += ["--prevalence", "0.05", "--out", str(tmp_path / "scores.jsonl")]
+    done = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert done.stdout.splitlines()[0].split() == ["p_disease", "posterior", "class", "set", "film"]
+    row = json.loads((tmp_path / "scores.jsonl").read_text())
+    assert row["posterior"] == pytest.approx(found, abs=1e-6)
+    assert row["set"] in done.stdout
+    with pytest.raises(ClaimError, match="give a share between 0 and 1"):
+        posterior(home.bundle, "north", 5)

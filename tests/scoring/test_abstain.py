@@ -166,6 +166,9 @@ def test_few_held_out_films_cannot_show_a_small_share(tmp_path: Path) -> None:
     manifest = plain.manifest.model_copy(update={"sections": {"distance": section}})
     files: dict[str, bytes | Path] = {name: plain.root / name for name in plain.manifest.files}
     bundle = write_bundle(tmp_path / "few", manifest, {**files, "embeddings.npy": data})
+    assert Gate.of(bundle, 0.10).threshold < float("inf")  # type: ignore[operator]
+    (spent,) = Gate.of(bundle, 0.005).warnings
+    assert "all of the 0.5% that were allowed: no film is refused by its distance" in spent
     assert Gate.of(bundle).threshold == float("inf")
     assert any("20 held-out films" in each for each in Gate.of(bundle).warnings)
 

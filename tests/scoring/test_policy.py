@@ -13,10 +13,15 @@ from carina.scoring.triage import Urgency
 from tests.bundles import tiny_bundle
 
 
-def calibrated(folder: Path, sites: Mapping[str, Mapping[float, float]], nobody_with: str = "") -> Bundle:
+def calibrated(
+    folder: Path,
+    sites: Mapping[str, Mapping[float, float]],
+    nobody_with: str = "",
+    limits: Mapping[str, float] | None = None,
+) -> Bundle:
     """A tiny bundle with points: site → target → shown limit; thresholds fall with the target."""
     plain = Bundle.open(tiny_bundle(folder / "plain"))
-    section = {}
+    section, lowest = {}, limits or {}
     known = {each: 0 if each == nobody_with else 10 for each in ("Bacterial Pneumonia", "COVID-19")}
     for name, points in sites.items():
         section[name] = {
@@ -29,8 +34,8 @@ def calibrated(folder: Path, sites: Mapping[str, Mapping[float, float]], nobody_
                     "sensitivity": {"found": 199, "people": 200, "limit": limit},
                     "specificity": {"spared": 60, "people": 100, "low": 0.5, "high": 0.7},
                     "classes": {
-                        each: {"found": 9 * known[each], "people": 10 * known[each], "limit": 0.0}
-                        for each in known
+                        each: {"found": 9 * count, "people": 10 * count, "limit": lowest.get(each, 0.92)}
+                        for each, count in known.items()
                     },
                     "films": 400, "below": 100,
                 }
@@ -89,6 +94,22 @@ def test_likely_clear_needs_somebody_with_every_disease(tmp_path: Path) -> None:
         policy(bundle, site="north", clear=0.98)
 
 
+def test_likely_clear_needs_every_disease_to_be_found_by_itself(tmp_path: Path) -> None:
+    shown = {"Bacterial Pneumonia": 0.97, "COVID-19": 0.05}  # one person, who was found
+    bundle = calibrated(tmp_path, {"north": {0.98: 0.9817}}, limits=shown)
+    with pytest.raises(ClaimError, match=r"at least 90% shown for each disease; for COVID-19 5\.0 % is"):
+        policy(bundle, site="north", clear=0.98)
+
+
+def test_a_site_or_a_reason_cannot_say_that_nothing_is_wrong(tmp_path: Path) -> None:
+    name = "Normal Healthy Hospital"
+    chosen = policy(
+        calibrated(tmp_path, {name: {0.98: 0.9817}}), site=name, withdrawn="too many negative films"
+    )
+    assert chosen.shown.startswith("… … Hospital: at least 98.1 %")
+    assert chosen.withdrawn == "too many … films"
+
+
 def test_the_rules_of_carina_call_contagion_urgent() -> None:
     rules = read_rules()
     assert [rules.of(name) for name in ("TB", "COVID-19", "Viral Pneumonia", "Gout")] == [
@@ -114,6 +135,13 @@ def test_rules_that_make_no_sense_are_refused_with_their_place(tmp_path: Path, t
     with pytest.raises(RulesError, match=r"rules\.toml: ") as fault:
         read_rules(tmp_path / "rules.toml")
     assert says in str(fault.value)
+
+
+def test_a_rule_for_a_class_that_is_no_disease_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "rules.toml").write_text('[urgency]\nNormal = "soon"', "utf-8")
+    bundle = Bundle.open(tiny_bundle(tmp_path / "tiny"))
+    with pytest.raises(RulesError, match="the rules give 'Normal' an urgency"):
+        policy(bundle, rules=read_rules(tmp_path / "rules.toml"))
 
 
 def test_rules_that_are_not_there_are_refused(tmp_path: Path) -> None:

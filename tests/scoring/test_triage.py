@@ -116,6 +116,9 @@ def test_what_is_no_number_is_never_a_score(bad: float) -> None:
         (0.05, SHOWN, None),  # nobody opted in
         (0.05, Policy(RULES, 0.3, "", clear_below=0.1), LIKELY_CLEAR),
         (0.12, Policy(RULES, 0.3, "", clear_below=0.1), None),
+        (0.12, Policy(RULES, 0.3, "", clear_below=0.2), None),  # TB counts from 0.1 on
+        (0.6, Policy(Rules(counts_from=0.7), 0.65, "", clear_below=0.65), None),  # TB is likeliest
+        (0.4, Policy(Rules(counts_from=0.7), 0.65, "", clear_below=0.65), LIKELY_CLEAR),
         (0.05, Policy(RULES, 0.3, "", clear_below=0.1, withdrawn="scores have shifted"), None),
         (0.9, Policy(RULES, 0.3, "", clear_below=0.95), None),  # flagged is flagged
     ],

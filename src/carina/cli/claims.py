@@ -71,7 +71,12 @@ def plan(
 def calibrate(
     bundle: Annotated[Path, typer.Argument(help="Folder that `carina train` exported.")],
     catalogue: Annotated[Path, typer.Argument(help="Folder that `carina compile` wrote.")],
-    out: Annotated[Path, typer.Option(help="Bundle to write: the same model with its operating points.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Bundle to write: the same model with its operating points; BUNDLE-SITE by default."
+        ),
+    ] = None,
     target_sensitivity: Annotated[
         list[float] | None, typer.Option(help="To be shown, such as 0.95 (the default); may be repeated.")
     ] = None,
@@ -82,7 +87,9 @@ def calibrate(
     site: Annotated[
         str, typer.Option(help="Whose films these are: a threshold does not travel.")
     ] = "default",
-    split: Annotated[str, typer.Option(help="Side of the catalogue: valid or test.")] = "valid",
+    split: Annotated[
+        str, typer.Option(help="Side of the catalogue: valid, test, or all films that are new to the model.")
+    ] = "valid",
     prevalence: Annotated[
         str | None, typer.Option(help="Share of diseased people where it will be used: 0.05, or 12/240.")
     ] = None,
@@ -189,7 +196,8 @@ def simulate(
     department = read_department(config, point)
     with bars() as tell:
         done = simulate_department(department, progress=tell)
-    output().print(waiting.about(done), markup=False)
+    for line in (waiting.about(done), *waiting.rates(done)):
+        output().print(line, markup=False)
     for policy in waiting.shown(done):
         output().print(f"\n{policy.name}\n", style="bold", markup=False)
         show(output(), table(*waiting.table(done, policy)))

@@ -24,7 +24,7 @@ from carina.data.confounding.verdict import Verdict
 from carina.errors import ClaimError, MissingExtra
 from carina.evaluation.answers import cached
 from carina.evaluation.contamination import Contamination
-from carina.evaluation.rewrite import check_place, rewrite
+from carina.evaluation.rewrite import beside, check_place, rewrite
 from carina.records import Progress
 from carina.scoring.bundle import Bundle
 from carina.scoring.manifest import MODEL
@@ -44,9 +44,9 @@ try:
     from carina.evaluation import conformal
     from carina.evaluation.bayes import Estimate, Share, Test, predictive_values
     from carina.evaluation.calibration import Reliability, correct
-    from carina.evaluation.people import people, persons_of
+    from carina.evaluation.people import Scores, people, persons_of
     from carina.evaluation.predictions import Predictions
-    from carina.evaluation.selection import ask, known_films, truth
+    from carina.evaluation.selection import ALL, ask, known_films, side, trained_on_them, truth
     from carina.evaluation.thresholds import points
     from carina.evaluation.wording import METHODS, at_least, chance, counted, exactly, percent
 except ModuleNotFoundError as error:
@@ -123,7 +123,7 @@ def calibrate(
     catalogue: Catalogue | str | os.PathLike[str],
     *,
     targets: Sequence[float],
-    out: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
     confidence: float = 0.95,
     per_class: bool = False,
     site: str = DEFAULT_SITE,
@@ -134,21 +134,22 @@ def calibrate(
 ) -> Calibration:
     """Choose thresholds on the films of ``split`` and write the bundle with them at ``out``.
 
-    ``targets`` are sensitivities to be shown, each at ``confidence``; with ``per_class`` for every
-    disease by itself. Points of other sites are kept, an older calibration of the same ``site`` is
-    replaced. The same films give the correction of the probabilities (``seed`` is that of its folds and
-    draws) and prediction sets that hold each class with a probability of ``coverage``. Raises
-    ``ClaimError`` where the films cannot carry any target or are not new to the model, ``BundleError``,
-    ``CatalogueError`` and ``DataError`` for what cannot be opened or does not fit together, and
-    ``OutputError`` when the bundle cannot be written.
+    ``out`` is ``BUNDLE-SITE`` beside the bundle by default. With ``split="all"`` every film of the
+    catalogue counts that is new to the model. ``targets`` are sensitivities to be shown, each at
+    ``confidence``; with ``per_class`` for every disease by itself. Points of other sites are kept, an
+    older calibration of the same ``site`` is replaced. The same films give the correction of the
+    probabilities (``seed`` is that of its folds and draws) and prediction sets that hold each class
+    with a probability of ``coverage``. Raises ``ClaimError`` where the films cannot carry any target or
+    are not new to the model, ``BundleError``, ``CatalogueError`` and ``DataError`` for what cannot be
+    opened or does not fit together, and ``OutputError`` when the bundle cannot be written.
     """
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     catalogue = catalogue if isinstance(catalogue, Catalogue) else Catalogue.open(Path(catalogue))
-    out = Path(out)
-    _check_request(bundle, out, site)
-    films = catalogue.table(split)
+    _check_site(bundle, site)
+    out = Path(out) if out is not None else beside(bundle, site)
+    check_place(bundle, out)
+    films, known = new_films(bundle, catalogue, split)
     labels = truth(films, bundle, catalogue)
-    known = check_new(films, bundle, catalogue, split)
     predictions = ask(films, labels, Scorer(bundle), cached(catalogue, bundle.preparation), progress)
     shown, refused = site_of(
         bundle, catalogue, predictions,
@@ -157,7 +158,7 @@ def calibrate(
     )  # fmt: skip
     section = {name: each.model_dump(mode="json") for name, each in {**sites(bundle), site: shown}.items()}
     written = rewrite(bundle, out, {SECTION: section})
-    warnings = _warnings(shown, listed=known.same_film is not None)
+    warnings = warnings_about(bundle, shown, known)
     return Calibration(written, site, shown, refused, warnings, verdict_on(catalogue))
 
 
@@ -188,36 +189,49 @@ def site_of(
         corrected=_corrected(predictions, seed),
         sets=conformal.choose(predictions, coverage),
         watch=_watch(predictions),
+        chosen_on=tuple(sorted(predictions.column("image_id"))),
     )
     return shown, refused
 
 
-def check_new(films: pa.Table, bundle: Bundle, catalogue: Catalogue, split: str) -> Contamination:
-    """Raises ``ClaimError`` where films of ``split`` are not new to the bundle, as far as it can be told."""
+def new_films(bundle: Bundle, catalogue: Catalogue, split: str) -> tuple[pa.Table, Contamination]:
+    """The films of ``split`` that are witnesses, and how many of the side are not new to the bundle.
+
+    Of ``all`` films those are left out that are not new, as far as it can be told; a side that has such
+    films, or nothing else, is a ``ClaimError``.
+    """
+    films = side(catalogue, split)
     known = known_films(films, bundle, catalogue)
-    if known.known:
+    if known.known and (split != ALL or known.known == known.films):
         raise ClaimError(
             f"{catalogue.root}: {known.known:,} of {counted(known.films, 'film')} ({split}) are not new to "
             "this bundle: it was trained on them, their near copies or their patients, and would promise too "
             "much; calibrate on films of other patients"
         )
-    return known
+    if known.known:
+        films = films.filter(pa.array(~trained_on_them(films, bundle, catalogue)))
+    return films, known
 
 
-def _check_request(bundle: Bundle, out: Path, site: str) -> None:
+def _check_site(bundle: Bundle, site: str) -> None:
     if not site.strip() or not site.isprintable():
         raise ClaimError(f"{site!r} is no name of a site; name the hospital, such as --site north")
-    check_place(bundle, out)
     sites(bundle)  # a section that cannot be read is found before an hour of scoring
 
 
-def _warnings(site: Site, *, listed: bool) -> tuple[str, ...]:
+def warnings_about(bundle: Bundle, site: Site, known: Contamination) -> tuple[str, ...]:
     """What must be known before a figure is believed, gravest first."""
     found = []
-    if not listed:
+    if known.same_film is None:
         found.append(
             "The bundle does not list the films it was trained on. If these films are among them, every "
             "promise is too high."
+        )
+    judge = _judge(bundle)
+    if judge is not None and site.split in ("valid", ALL):
+        found.append(
+            f"{judge} was judged by validation films. If these are the same ones, every promise is too "
+            "high by an unknown amount: calibrate on another side, such as --split test."
         )
     useless = [point for point in site.points if point.specificity.low + point.sensitivity.limit <= 1]
     if useless:
@@ -233,6 +247,11 @@ def _warnings(site: Site, *, listed: bool) -> tuple[str, ...]:
             f"{counted(site.refused, 'film')} could not be scored. They are in no figure; a person must read "
             "such films."
         )
+    if known.known:
+        found.append(
+            f"{known.known:,} of {counted(known.films, 'film')} were left out: the model was trained on "
+            "them, on near copies of them or on their patients."
+        )
     if len(site.sources) > 1:
         found.append(
             f"These films come from {len(site.sources)} sources ({', '.join(site.sources)}). The promise is "
@@ -241,18 +260,35 @@ def _warnings(site: Site, *, listed: bool) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _judge(bundle: Bundle) -> str | None:
+    """What chose among weights by figures on validation films; None where nothing is known of it."""
+    if bundle.manifest.recipe.get("train", {}).get("patience"):
+        return "When training stopped (patience)"
+    if any((folder / "study.json").is_file() for folder in bundle.root.resolve().parents[:3]):
+        return "The bundle lies in a study, and which of its rows is best"
+    return None
+
+
 def _watch(predictions: Predictions) -> Watch:
     """What later films are held against (``site_check``)."""
-    scores = np.sort(people(predictions).films)
-    kept = scores[np.linspace(0, len(scores) - 1, min(len(scores), REMEMBERED)).astype(np.int64)]
+    scores = people(predictions).films
+    ill = predictions.sick[predictions.labels[predictions.scored]]
     return Watch(
-        scores=tuple(round(float(each), 6) for each in kept),
+        scores=_kept(scores, REMEMBERED),
+        ill=_kept(scores[ill], REMEMBERED // 2),
+        well=_kept(scores[~ill], REMEMBERED // 2),
         films=len(predictions.refused),
         refused=sum(
             one is not None or other is not None
             for one, other in zip(predictions.refused, predictions.abstained, strict=True)
         ),
     )
+
+
+def _kept(scores: Scores, most: int) -> tuple[float, ...]:
+    """At most so many of the scores, rising and evenly spread over the ranks."""
+    places = np.linspace(0, len(scores) - 1, min(len(scores), most)).astype(np.int64)
+    return tuple(round(float(each), 6) for each in np.sort(scores)[places])
 
 
 def _corrected(predictions: Predictions, seed: int) -> Corrected | None:

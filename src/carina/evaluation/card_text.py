@@ -62,7 +62,8 @@ def _points(sites: Mapping[str, Any]) -> Iterator[str]:
     if not sites:
         yield from ("No operating point: nobody has shown at which threshold how much disease is found.", "")
         return
-    yield from ("| site | target | shown at least | people found | specificity | threshold |", _rule(6))
+    head = ("site", "target", "shown at least", "people found", "specificity (95 % interval)", "threshold")
+    yield from (_row([*head]), _rule(6))
     for name, site in sites.items():
         for point in site["points"]:
             found, spared = point["sensitivity"], point["specificity"]
@@ -70,9 +71,9 @@ def _points(sites: Mapping[str, Any]) -> Iterator[str]:
                 [
                     name,
                     f"{point['target']:.1%}",
-                    f"{int(1000 * found['limit']) / 10:.1f} %",
+                    _limit(found),
                     f"{found['found']:,} of {found['people']:,}",
-                    f"{spared['spared']:,} of {spared['people']:,}",
+                    _interval(spared),
                     f"{point['threshold']:.6f}",
                 ]
             )
@@ -81,10 +82,34 @@ def _points(sites: Mapping[str, Any]) -> Iterator[str]:
         top = max(site["points"], key=lambda point: float(point["target"]))
         said = (
             f"{_plain(disease)} {recall['found']:,} of {recall['people']:,}"
+            + (f", shown at least {_limit(recall)}" if recall["people"] else "; nothing is known")
             for disease, recall in top["classes"].items()
         )
         yield f"- {_plain(name)} at {top['target']:.1%}: {'; '.join(said)}"
+        yield from _refused(site)
     yield ""
+
+
+def _refused(site: Mapping[str, Any]) -> Iterator[str]:
+    """A line for the calibration films that got no score, or would have got none."""
+    watch = site.get("watch")
+    gated = watch["refused"] - site["refused"] if watch else 0
+    if site["refused"] or gated:
+        yield (
+            f"  - Of {site['films'] + site['refused']:,} calibration films {site['refused']:,} could not be "
+            f"scored and are in no figure; {gated:,} more the bundle refuses as none it was made for, and "
+            "they are in these figures all the same."
+        )
+
+
+def _interval(spared: Mapping[str, Any]) -> str:
+    counts = f"{spared['spared']:,} of {spared['people']:,}"
+    return f"{counts} ({spared['low']:.1%} to {spared['high']:.1%})"
+
+
+def _limit(recall: Mapping[str, Any]) -> str:
+    """A lower limit, rounded down: what is promised must hold."""
+    return f"{int(1000 * recall['limit']) / 10:.1f} %"
 
 
 def _figures(measured: Mapping[str, Any]) -> Iterator[str]:
@@ -130,7 +155,7 @@ def _source(name: str, facts: Mapping[str, Any]) -> str:
     ages = facts.get("ages")
     said = [
         f"licence: {facts.get('licence') or 'not stated'}",
-        facts.get("terms"),
+        facts.get("terms") if facts.get("terms") != facts.get("licence") else None,
         f"ages {ages[0]:g} to {ages[1]:g} years" if ages else None,
         f"taken with {facts['scanner']}" if facts.get("scanner") else None,
         f"holds films of {', '.join(facts['made_of'])}" if facts.get("made_of") else None,

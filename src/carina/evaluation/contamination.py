@@ -44,15 +44,23 @@ def contamination(films: Identity, catalogue: Identity, trained_on: Set[str]) ->
     """Count the ``films``, a part of ``catalogue``, that a bundle ``trained_on`` these sha256s knows."""
     if not trained_on:
         return Contamination(len(films.sha256), None, None, None)
-    seen = [index for index, sha256 in enumerate(catalogue.sha256) if sha256 in trained_on]
+    found = familiar(films, catalogue, trained_on)
+    return Contamination(len(films.sha256), *(found.count(reason) for reason in range(3)))
+
+
+def familiar(films: Identity, catalogue: Identity, met: Set[str]) -> list[int | None]:
+    """Why each of the ``films`` is not new to who ``met`` these: 0 the film, 1 a near copy, 2 the patient.
+
+    The strongest reason counts; None where there is none. ``met`` are names as in ``Identity.sha256``.
+    """
+    seen = [index for index, sha256 in enumerate(catalogue.sha256) if sha256 in met]
     groups = {catalogue.group[index] for index in seen}
     patients = {catalogue.patient[index] for index in seen}
-    counts = [0, 0, 0]
+    found = list[int | None]()
     for sha256, group, patient in zip(films.sha256, films.group, films.patient, strict=True):
-        reasons = (sha256 in trained_on, group in groups, patient in patients)
-        if any(reasons):
-            counts[reasons.index(True)] += 1
-    return Contamination(len(films.sha256), *counts)
+        reasons = (sha256 in met, group in groups, patient in patients)
+        found.append(reasons.index(True) if any(reasons) else None)
+    return found
 
 
 def warning(found: Contamination, split: str) -> str | None:

@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from carina.errors import ClaimError
 from carina.scoring.manifest import first_fault
@@ -25,6 +25,15 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _of_all(counts: tuple[int, int] | None) -> tuple[int, int] | None:
+    if counts is not None and not 0 <= counts[0] <= counts[1] >= 1:
+        raise ValueError(f"{counts[0]} of {counts[1]} people")
+    return counts
+
+
+Counts = Annotated[tuple[int, int] | None, AfterValidator(_of_all)]
+
+
 class Reading(_Part):
     """Minutes a reader spends on a film; log-normal."""
 
@@ -33,20 +42,28 @@ class Reading(_Part):
 
 
 class Finding(_Part):
-    """A disease: its share of all films, how urgent it is, and how many of its films are flagged."""
+    """A disease: its share of all films, how urgent it is, and how many of its films are flagged.
+
+    ``measured`` are the people found and all people behind the sensitivity; None where it is assumed.
+    """
 
     name: str = Field(min_length=1)
     share: float = _Share
     urgency: Literal["now", "soon"]
     sensitivity: float = _Share
+    measured: Counts = None
 
 
 class Model(_Part):
-    """The model on films without a finding, and what it takes and refuses."""
+    """The model on films without a finding, and what it takes and refuses.
+
+    ``measured`` are the people spared and all people behind the specificity; None where it is assumed.
+    """
 
     minutes: float = Field(default=0.5, ge=0, allow_inf_nan=False)  # from arrival to its answer
     not_analysed: float = Field(default=0.0, ge=0, lt=1)
     specificity: float = _Share
+    measured: Counts = None
     false_alarms: Literal["now", "soon"] = "soon"
 
 
@@ -94,9 +111,10 @@ class Department(_Part):
 def read_department(path: str | os.PathLike[str], point: OperatingPoint | None = None) -> Department:
     """Read DEPT.toml, with what was measured at an operating point where one is given.
 
-    Findings named like a class of its bundle then take its recall, the model its specificity; both may be
-    left out of the file. Raises ClaimError that names the key and what is wrong with it, or says that no
-    finding is named like a class.
+    Findings named like a class of its bundle then take its recall, the model its specificity, with the
+    counts behind them, so that a simulation can draw what so few people leave open; both may be left out of
+    the file. Raises ClaimError that names the key and what is wrong with it, or says that no finding is
+    named like a class.
     """
     path = Path(path)
     try:
@@ -113,16 +131,18 @@ def read_department(path: str | os.PathLike[str], point: OperatingPoint | None =
 
 def _measured(raw: dict[str, Any], point: OperatingPoint, path: Path) -> dict[str, Any]:
     """The content of the file with the figures of the operating point over its own."""
-    known = {name: recall.value for name, recall in point.classes.items() if recall.value is not None}
+    known = {name: recall for name, recall in point.classes.items() if recall.people}
     findings = raw.get("finding", [])
     listed = [each for each in findings if isinstance(each, dict)] if isinstance(findings, list) else []
     for finding in listed:
         if finding.get("name") in known:
-            finding["sensitivity"] = known[finding["name"]]
+            recall = known[finding["name"]]
+            finding |= {"sensitivity": recall.value, "measured": (recall.found, recall.people)}
     if listed and not any(finding.get("name") in known for finding in listed):
         raise ClaimError(
             f"{path}: no finding is one of the bundle's diseases ({', '.join(known)}); rename them"
         )
-    if point.specificity.value is not None and isinstance(raw.get("model"), dict):
-        raw["model"]["specificity"] = point.specificity.value
+    spared = point.specificity
+    if spared.value is not None and isinstance(raw.get("model"), dict):
+        raw["model"] |= {"specificity": spared.value, "measured": (spared.spared, spared.people)}
     return raw

@@ -39,6 +39,12 @@ class Pairs:
     ill: tuple[int, int, int, int]
     well: tuple[int, int, int, int]
 
+    @property
+    def fewest_errors(self) -> tuple[int, int]:
+        """Errors of the test that errs least, among the diseased and among the healthy."""
+        (_, b, c, d), (e, f, g, _) = self.ill, self.well
+        return min(c + d, b + d), min(e + f, e + g)
+
 
 @dataclass(frozen=True, slots=True)
 class Combined:
@@ -46,7 +52,7 @@ class Combined:
 
     ``covariance_ill`` and ``covariance_well`` are c_ill and c_well; ``dependence_ill`` and
     ``dependence_well`` are their shares of the largest that the rates allow (1: as one and the same
-    test where the rates are equal; below 0: they err apart).
+    test where the rates are equal), and below 0, where they err apart, of the smallest (-1).
     """
 
     results: str
@@ -200,11 +206,12 @@ def _product(cells: Draws, results: str) -> Draws:
 
 
 def _covariance(cells: Draws) -> tuple[Draws, Draws]:
-    """The covariance, and its share of the largest that these margins allow (0 where none is)."""
+    """The covariance, and its share of the largest (or, below 0, smallest) that these margins allow."""
     first, second = cells[:, 0] + cells[:, 1], cells[:, 0] + cells[:, 2]
     c = cells[:, 0] - first * second
-    _, high = _bounds(first, second)
-    return c, np.divide(c, high, out=np.zeros_like(c), where=high > 1e-15)
+    low, high = _bounds(first, second)
+    most = np.where(c < 0, -low, high)
+    return c, np.divide(c, most, out=np.zeros_like(c), where=most > 1e-15)
 
 
 def _posterior(before: Draws, ill: Draws, well: Draws) -> Draws:

@@ -40,7 +40,7 @@ try:
     from carina.evaluation.predictions import Predictions
     from carina.evaluation.promises import Claims, claims
     from carina.evaluation.sections import Evidence
-    from carina.evaluation.selection import ask, known_films, truth
+    from carina.evaluation.selection import ask, chosen_on_them, known_films, truth
     from carina.evaluation.subgroups import Subgroup, called_diseased, subgroups
     from carina.evaluation.wording import counted, listed
 except ModuleNotFoundError as error:
@@ -117,7 +117,7 @@ def _evaluated(
     predictions = ask(films, labels, scorer, cache, progress)
     _tell(progress, "measure", 0)
     metrics = _measured(predictions, seed)
-    same = calibrated is not None and _same_films(calibrated[1], catalogue, split)
+    same = calibrated is not None and bool(chosen_on_them(films, calibrated[1], catalogue).any())
     claimed = claims(predictions, calibrated, same_films=same, seed=seed)
     warnings = (*claim_sections.spoken(claimed), *_warnings(predictions, metrics, known, split))
     believed = belief(predictions, verdict_on(catalogue), bundle.manifest, catalogue.fingerprint, seed=seed)
@@ -156,10 +156,6 @@ def _site(bundle: Bundle, wanted: str | None) -> tuple[str, Site] | None:
         operating_point(bundle, wanted)  # says what there is when the site is unknown
         return wanted, known[wanted]
     return next(iter(known.items())) if len(known) == 1 else None
-
-
-def _same_films(site: Site, catalogue: Catalogue, split: str) -> bool:
-    return (site.catalogue, site.split) == (catalogue.fingerprint, split)
 
 
 def _measured(predictions: Predictions, seed: int) -> Metrics:

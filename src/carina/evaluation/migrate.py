@@ -16,14 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carina.data.catalogue import Catalogue
-from carina.errors import ClaimError
+from carina.errors import ClaimError, OutputError
 from carina.evaluation.answers import cached
-from carina.evaluation.calibrate import check_new, site_of
+from carina.evaluation.calibrate import new_films, site_of, warnings_about
+from carina.evaluation.conformal import COVERAGE
 from carina.evaluation.metrics import disease_probability
 from carina.evaluation.people import Scores, people
 from carina.evaluation.predictions import Predictions
 from carina.evaluation.promises import Held, held
-from carina.evaluation.rewrite import check_place, rewrite
+from carina.evaluation.rewrite import beside, check_place, rewrite
 from carina.evaluation.selection import ask, truth
 from carina.evaluation.wording import at_least, counted, exactly, percent
 from carina.records import Progress
@@ -69,6 +70,7 @@ class Migration:
     refused: tuple[str, ...]
     cases: tuple[Case, ...]
     films: int
+    warnings: tuple[str, ...]  # gravest first
 
     def table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """Columns and rows, one for each point."""
@@ -123,7 +125,7 @@ def migrate(
     new: Bundle | str | os.PathLike[str],
     catalogue: Catalogue | str | os.PathLike[str],
     *,
-    out: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
     site: str = DEFAULT_SITE,
     split: str = "valid",
     seed: int = 0,
@@ -131,27 +133,31 @@ def migrate(
 ) -> Migration:
     """Show the operating points of ``site`` anew for the model ``new``, on films new to it.
 
-    Writes ``new`` with them at ``out``. Raises ``ClaimError`` where the old bundle has no such site, the
+    Writes ``new`` with them at ``out`` (``NEW-SITE`` beside it by default). Prediction sets keep the coverage
+    that they had. Raises ``ClaimError`` where the old bundle has no such site, the
     two are one model or do not mean the same by their classes, the films are not new to the new model,
     or cannot carry any of its targets; ``OutputError`` and what opening raises.
     """
     old = old if isinstance(old, Bundle) else Bundle.open(old)
     new = new if isinstance(new, Bundle) else Bundle.open(new)
     catalogue = catalogue if isinstance(catalogue, Catalogue) else Catalogue.open(Path(catalogue))
-    out = Path(out)
     _check_pair(old, new, site)
+    out = Path(out) if out is not None else beside(new, site)
+    if out.resolve() == old.root.resolve():
+        raise OutputError(f"{out}: is the bundle in use; name another folder with --out")
     check_place(new, out)
-    films = catalogue.table(split)
-    check_new(films, new, catalogue, split)
+    films, known = new_films(new, catalogue, split)
     before, after = (
         ask(films, truth(films, each, catalogue), Scorer(each), cached(catalogue, each.preparation), progress)
         for each in (old, new)
     )
-    points = sites(old)[site].points
+    was = sites(old)[site]
+    points = was.points
     shown, refused = site_of(
         new, catalogue, after,
         targets=[each.target for each in points], confidence=max(each.confidence for each in points),
         per_class=any(each.per_class for each in points), split=split, seed=seed,
+        coverage=COVERAGE if was.sets is None else was.sets.coverage,
     )  # fmt: skip
     anew = {each.target: each for each in shown.points}
     both = np.intersect1d(before.scored, after.scored)
@@ -168,13 +174,22 @@ def migrate(
     top = max((each for each in moved if each.new is not None), key=lambda each: each.old.target)
     section = {name: each.model_dump(mode="json") for name, each in {**sites(new), site: shown}.items()}
     written = rewrite(new, out, {SECTION: section})
-    return Migration(written, site, moved, refused, _cases(after, both, then, now, top), len(both))
+    return Migration(
+        bundle=written,
+        name=site,
+        points=moved,
+        refused=refused,
+        cases=_cases(after, both, then, now, top),
+        films=len(both),
+        warnings=warnings_about(new, shown, known),
+    )
 
 
 def _as_it_is(carried_over: Held) -> str:
     """What the old threshold would do on the new scores."""
     found, spared = carried_over.sensitivity.value, carried_over.specificity.value
-    return f"finds {percent(found)}, spares {percent(spared)}: {carried_over.verdict}"
+    useless = "; no better than drawing lots" if carried_over.useless else ""
+    return f"finds {percent(found)}, spares {percent(spared)}: {carried_over.verdict}{useless}"
 
 
 def _check_pair(old: Bundle, new: Bundle, site: str) -> None:

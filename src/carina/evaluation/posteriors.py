@@ -28,6 +28,7 @@ from carina.evaluation.wording import chance
 
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 _GRID = np.geomspace(0.001, 0.9, 120)  # prevalences of a chart
+ENOUGH_ERRORS = 5  # of each test: with fewer, the share of the largest covariance is that of the prior
 _CHOOSE = "choose one of --paired, --dependence, --covariance and --same-film"
 
 
@@ -60,7 +61,8 @@ def answer(
         if sensitivity or specificity:
             raise ClaimError("the pairs tell the rates; leave out --sensitivity and --specificity")
         pairs = read_pairs(paired)
-        said, joint = _together(before, counted(pairs, seed=seed), results, seed)
+        few = tuple(errors < ENOUGH_ERRORS for errors in pairs.fewest_errors)
+        said, joint = _together(before, counted(pairs, seed=seed), results, seed, few=(few[0], few[1]))
         said = Answer(said.table, (*_rates_said(pairs), *said.lines))
     elif dependence is not None or covariance is not None:
         first, second = _two(_tests(sensitivity, specificity))
@@ -114,7 +116,10 @@ def _assumed(
     return independent, f"The same film through the same model again adds nothing: {again}."
 
 
-def _together(before: Share, joint: Joint, results: str, seed: int) -> tuple[Answer, tuple[np.ndarray, ...]]:
+def _together(
+    before: Share, joint: Joint, results: str, seed: int, *, few: tuple[bool, bool] = (False, False)
+) -> tuple[Answer, tuple[np.ndarray, ...]]:
+    """``few``: so few errors were counted among the diseased, the healthy, that no share can be told."""
     found = combine(before, joint, results, seed=seed)
     rows = [
         ("none", found.before),
@@ -131,8 +136,8 @@ def _together(before: Share, joint: Joint, results: str, seed: int) -> tuple[Ans
     )
     lines = (
         f"{naively}{spread}.",
-        _dependence_said("diseased", found.covariance_ill, found.dependence_ill),
-        _dependence_said("healthy", found.covariance_well, found.dependence_well),
+        _dependence_said("diseased", found.covariance_ill, found.dependence_ill, few=few[0]),
+        _dependence_said("healthy", found.covariance_well, found.dependence_well, few=few[1]),
     )
     return Answer(_table("results", rows), lines), (joint.ill.mean(axis=0), joint.well.mean(axis=0))
 
@@ -151,14 +156,18 @@ def _interval(estimate: Estimate) -> str:
     return f"{chance(estimate.low)} to {chance(estimate.high)}"
 
 
-def _dependence_said(whom: str, covariance: Estimate, dependence: Estimate) -> str:
+def _dependence_said(whom: str, covariance: Estimate, dependence: Estimate, *, few: bool) -> str:
     spread = ""
     if covariance.low is not None and covariance.high is not None:
         spread = f", 95 % interval {covariance.low:.4f} to {covariance.high:.4f}"
-    return (
-        f"Among the {whom}: conditional covariance {covariance.value:.4f}{spread}; "
-        f"{100 * dependence.value:.0f} % of the largest these rates allow."
-    )
+    said = f"Among the {whom}: conditional covariance {covariance.value:.4f}{spread}; "
+    if few:
+        return (
+            f"{said}a test errs fewer than {ENOUGH_ERRORS} times, too few to tell how far both err together."
+        )
+    if dependence.value < 0:
+        return f"{said}they err apart, {-100 * dependence.value:.0f} % of as far as these rates allow."
+    return f"{said}{100 * dependence.value:.0f} % of the largest these rates allow."
 
 
 def _rates_said(pairs: Pairs) -> tuple[str, ...]:

@@ -7,8 +7,9 @@ reason and without probabilities, so that nobody counts it as healthy by leaving
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -45,6 +46,18 @@ class Predictions:
     def sick(self) -> Mask:
         """Which classes are diseases, (C,)."""
         return np.array([name not in self.healthy for name in self.classes])
+
+    def only(self, rows: Mask) -> Self:
+        """The films where ``rows`` (N,) is true."""
+        kept = np.flatnonzero(rows).tolist()
+        return replace(
+            self,
+            films=self.films.take(kept),
+            labels=self.labels[kept],
+            probabilities=self.probabilities[kept],
+            refused=tuple(self.refused[row] for row in kept),
+            abstained=tuple(self.abstained[row] for row in kept) if self.abstained else (),
+        )
 
     def column(self, name: str) -> list[str]:
         """One text column of the films, in order."""

@@ -61,6 +61,11 @@ class Held:
     films: int
     below: int
 
+    @property
+    def useless(self) -> bool:
+        """Whether as many are found by drawing lots: a promise can be kept by flagging everybody."""
+        return (self.specificity.low or 0.0) + (self.sensitivity.low or 0.0) <= 1
+
 
 @dataclass(frozen=True, slots=True)
 class Claims:

@@ -6,6 +6,7 @@ for the card, which follows from the manifest.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from carina.errors import BundleError, OutputError
 from carina.evaluation.card import card_files
 from carina.folders import check_can_write
 from carina.scoring.bundle import Bundle, check_may_write, write_bundle
-from carina.scoring.manifest import CARD, CARD_JSON
+from carina.scoring.manifest import CARD, CARD_JSON, MANIFEST, MODEL
 
 
 def rewrite(bundle: Bundle, out: Path, sections: Mapping[str, Mapping[str, Any]]) -> Bundle:
@@ -34,6 +35,19 @@ def rewrite(bundle: Bundle, out: Path, sections: Mapping[str, Mapping[str, Any]]
     if any(written.manifest.files[name] != sha256 for name, sha256 in kept.items()):
         raise BundleError(f"{bundle.root}: a file changed while it was copied; write it again")
     return written
+
+
+def beside(bundle: Bundle, site: str) -> Path:
+    """Where a bundle with points for ``site`` is written unless a place is named: ``BUNDLE-SITE``.
+
+    Raises ``OutputError`` where another model stands there already.
+    """
+    root = bundle.root if bundle.root.name not in ("", "..") else bundle.root.resolve()
+    ending = re.sub(r"[^\w.-]+", "-", site)
+    out = root.with_name(f"{root.name}-{ending}")
+    if (out / MANIFEST).is_file() and Bundle.open(out).manifest.files[MODEL] != bundle.manifest.files[MODEL]:
+        raise OutputError(f"{out}: another model stands there; name a folder with --out")
+    return out
 
 
 def check_place(bundle: Bundle, out: Path) -> None:

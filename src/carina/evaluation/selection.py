@@ -12,14 +12,23 @@ from carina.data.catalogue import Catalogue
 from carina.data.pixels import PixelCache
 from carina.errors import DataError
 from carina.evaluation.answers import Tell, answers
-from carina.evaluation.contamination import Contamination, Identity, contamination
+from carina.evaluation.bootstrap import Mask
+from carina.evaluation.contamination import Contamination, Identity, contamination, familiar
 from carina.evaluation.metrics import Labels
 from carina.evaluation.predictions import Predictions
 from carina.records import Refusal
 from carina.scoring.abstain import Gate
 from carina.scoring.bundle import Bundle
 from carina.scoring.manifest import TRAINING_IMAGES
+from carina.scoring.operating import Site
 from carina.scoring.scorer import Scorer
+
+ALL = "all"  # every side of a catalogue
+
+
+def side(catalogue: Catalogue, split: str | None) -> pa.Table:
+    """The films of one side, or every film (None and ``all``)."""
+    return catalogue.table(None if split == ALL else split)
 
 
 def truth(films: pa.Table, bundle: Bundle, catalogue: Catalogue) -> Labels:
@@ -48,6 +57,27 @@ def truth(films: pa.Table, bundle: Bundle, catalogue: Catalogue) -> Labels:
 def known_films(films: pa.Table, bundle: Bundle, catalogue: Catalogue) -> Contamination:
     """How many of the films are not new to the bundle."""
     return contamination(_identity(films), _identity(catalogue.table()), trained_on(bundle))
+
+
+def trained_on_them(films: pa.Table, bundle: Bundle, catalogue: Catalogue) -> Mask:
+    """Which films are not new to the bundle, (N,): none of them where it lists no training film."""
+    found = familiar(_identity(films), _identity(catalogue.table()), trained_on(bundle))
+    return np.array([reason is not None for reason in found], dtype=bool)
+
+
+def chosen_on_them(films: pa.Table, site: Site, catalogue: Catalogue) -> Mask:
+    """Which films (or people) the thresholds of the site were chosen on, (N,).
+
+    A site that an older Carina calibrated remembers no films; then it can be told in the very catalogue
+    that was used only.
+    """
+    if site.chosen_on is not None:
+        asked, known = (_identity(table, "image_id") for table in (films, catalogue.table()))
+        found = familiar(asked, known, frozenset(site.chosen_on))
+        return np.array([reason is not None for reason in found], dtype=bool)
+    if site.catalogue != catalogue.fingerprint:
+        return np.zeros(films.num_rows, dtype=bool)
+    return np.array([site.split in (ALL, each) for each in films["split"].to_pylist()], dtype=bool)
 
 
 def ask(
@@ -81,8 +111,8 @@ def ask(
     )
 
 
-def _identity(films: pa.Table) -> Identity:
-    return Identity(*(films[name].to_pylist() for name in ("sha256", "group", "patient")))
+def _identity(films: pa.Table, name: str = "sha256") -> Identity:
+    return Identity(*(films[each].to_pylist() for each in (name, "group", "patient")))
 
 
 def trained_on(bundle: Bundle) -> frozenset[str]:

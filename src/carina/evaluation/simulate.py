@@ -2,12 +2,14 @@
 
 Re-ordering a list shortens no wait without lengthening another, and the longest are those of diseased
 people whom the model missed: they lose their place to every flagged film. So each disease is counted
-twice, flagged and missed, means and maxima are shown side by side, and a maximum wait is tried: a film
-that has waited longer than that is read before all others but those that are urgent now.
+twice, flagged and missed, means and maxima are shown side by side, and a cap is tried: a film that
+has waited longer than that is overdue and read before all others but those that are urgent now.
 
 Films arrive as a Poisson process by hour of the day and are read by the readers on duty (a film that
 was begun is finished). Every policy meets the same films, the same model and the same reading times,
-so that differences are those of the order. Intervals are over the repetitions.
+so that differences are those of the order. Intervals are over the repetitions. Rates that were measured on
+people are drawn anew for each repetition from their Beta posterior (Jeffreys' prior), so that the intervals
+hold what small counts leave open.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ DAY = 24 * 60.0
 NOW, SOON, NOT_ANALYSED, UNFLAGGED = range(4)  # the order in which an urgent list is read
 ANY = "any disease"
 _LEVELS = {"now": NOW, "soon": SOON}
-_CAPS = (0.25, 0.5, 0.75, 1.0)  # maximum waits to try, as shares of the longest wait without any order
+_CAPS = (0.25, 0.5, 0.75, 1.0)  # caps to try, as shares of the longest wait without any order
 _NO_LONGER = 1.05  # missed films may wait this much longer at most than without any order
 
 Minutes = NDArray[np.float64]
@@ -42,7 +44,10 @@ Minutes = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """In which order films are read: by urgency or not, and the wait after which one goes first."""
+    """In which order films are read: by urgency or not, and the wait after which one goes first.
+
+    ``cap`` is no maximum: an overdue film still waits for a free reader, and for those that are urgent now.
+    """
 
     by_urgency: bool
     cap: float | None = None  # minutes
@@ -52,7 +57,7 @@ class Policy:
         """As a reader of the table would say it."""
         if not self.by_urgency:
             return "first come first served"
-        return "by urgency" if self.cap is None else f"by urgency, at most {self.cap:.0f} min"
+        return "by urgency" if self.cap is None else f"by urgency, overdue after {self.cap:.0f} min"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +152,8 @@ def _draw(department: Department, rng: np.random.Generator) -> Films:
     spread = np.log1p((sd / mean) ** 2)
     shares = [each.share for each in department.finding]
     finding = rng.choice(np.arange(-1, len(shares)), size=count, p=[1 - sum(shares), *shares])
-    chance = np.array([*(each.sensitivity for each in department.finding), 1 - department.model.specificity])
+    rates = [_rate(each.sensitivity, each.measured, rng) for each in department.finding]
+    chance = np.array([*rates, 1 - _rate(department.model.specificity, department.model.measured, rng)])
     urgency = np.array(
         [*(_LEVELS[each.urgency] for each in department.finding), _LEVELS[department.model.false_alarms]]
     )  # index -1 is "no finding"
@@ -159,6 +165,17 @@ def _draw(department: Department, rng: np.random.Generator) -> Films:
         finding=finding,
         level=level,
     )
+
+
+def _rate(assumed: float, measured: tuple[int, int] | None, rng: np.random.Generator) -> float:
+    """The rate of one repetition: a draw of what its counts leave open (Jeffreys), else as assumed.
+
+    11 of 11 found is no rate of 1: the next department of the same model misses somebody.
+    """
+    if measured is None:
+        return assumed
+    hits, people = measured
+    return float(rng.beta(hits + 0.5, people - hits + 0.5))
 
 
 _Belongs = Callable[[Films], NDArray[np.bool_]]
@@ -278,7 +295,7 @@ def _longest_missed(rows: Sequence[Waits]) -> float:
 
 
 def _caps(plain: Sequence[Waits]) -> tuple[float, ...]:
-    """Maximum waits to try: shares of the longest wait without any order, in steps of five minutes."""
+    """Caps to try: shares of the longest wait without any order, in steps of five minutes."""
     longest = max((row.longest.value or 0.0) for row in plain)
     return tuple(sorted({max(5.0, 5.0 * round(share * longest / 5)) for share in _CAPS}))
 

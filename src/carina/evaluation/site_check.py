@@ -8,22 +8,22 @@ well; something seen is reason enough to take suggestions back and to calibrate 
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+import pyarrow as pa
 
 from carina.data.catalogue import Catalogue
 from carina.errors import ClaimError, DataError, MissingExtra
-from carina.evaluation import stability
 from carina.evaluation.answers import cached
-from carina.evaluation.stability import SHIFT
 from carina.records import Prediction, Progress
 from carina.scoring.abstain import Gate
 from carina.scoring.bundle import Bundle
+from carina.scoring.monitor import Finding, Verdict
 from carina.scoring.operating import DEFAULT_SITE, Site, Watch, operating_point, sites
 from carina.scoring.scorer import Scorer
 
@@ -33,32 +33,17 @@ try:
     from carina.evaluation.people import people
     from carina.evaluation.planner import allowed_misses, needed, showing
     from carina.evaluation.promises import Held, held
-    from carina.evaluation.selection import ask, truth
+    from carina.evaluation.selection import ALL, ask, chosen_on_them, side, trained_on, trained_on_them, truth
+    from carina.evaluation.shift import SURE, Shift, shift_of
+    from carina.evaluation.stability import SHIFT
     from carina.evaluation.wording import at_least, counted, exactly, percent
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in ("scipy", "sklearn"):
         raise
     raise MissingExtra("carina site-check", "report") from error
 
-Verdict = Literal["broken", "shifted", "too few to tell", "nothing seen"]
 FEWEST = 30  # films: with fewer no shift can be told from luck
-SURE = 0.01  # chance of a false alarm of each test, were all films independent
 TARGETS = (0.80, 0.85, 0.90, 0.95, 0.98, 0.99)
-
-
-@dataclass(frozen=True, slots=True)
-class Shift:
-    """How far new scores lie from those of the site: ``index`` (PSI), and the p-value that it is luck."""
-
-    index: float
-    p_value: float
-    median_then: float
-    median_now: float
-
-    @property
-    def alarm(self) -> bool:
-        """Too unlikely to be luck, and large enough to matter."""
-        return self.p_value < SURE and self.index > SHIFT
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +64,30 @@ class Refusals:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Films of a catalogue that can test nothing: what was asked about are the others.
+
+    ``listed``: the bundle lists its training films; ``remembered``: the site the films it was calibrated on.
+    """
+
+    trained: int  # known from training: the film, a near copy or the patient
+    chosen: int  # the thresholds were chosen on them
+    films: int  # of so many
+    listed: bool
+    remembered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Witnesses:
+    """People whose films are new to the model, and what `carina calibrate` needs to find the same ones."""
+
+    ill: int
+    well: int
+    split: str | None  # None where the side asked about holds training films: calibrate refuses it
+    site: str
+
+
+@dataclass(frozen=True, slots=True)
 class SiteCheck:
     """What was found. ``held`` is empty where the films have no labels."""
 
@@ -87,7 +96,8 @@ class SiteCheck:
     shift: Shift | None  # None where no film was scored, or the site remembers no scores
     refusals: Refusals
     held: tuple[Held, ...]
-    people: tuple[int, int] | None  # diseased and healthy, where there are labels
+    people: Witnesses | None = None  # where there are labels; those that chose the thresholds among them
+    left_out: LeftOut | None = None  # the same
 
     @property
     def verdict(self) -> Verdict:
@@ -96,7 +106,9 @@ class SiteCheck:
             return "broken"
         if self.refusals.alarm or (self.shift is not None and self.shift.alarm):
             return "shifted"
-        return "too few to tell" if self.refusals.films < FEWEST else "nothing seen"
+        if self.refusals.films < FEWEST:
+            return "too few to tell"
+        return "another mixture" if self.shift is not None and self.shift.differs else "nothing seen"
 
     def lines(self) -> list[str]:
         """What a terminal shows: the verdict first, then why."""
@@ -104,6 +116,8 @@ class SiteCheck:
             "broken": f"BROKEN: thresholds of {self.name!r} do not keep their promise on these films.",
             "shifted": f"SHIFTED: films here are unlike those of {self.name!r}; thresholds may not hold.",
             "too few to tell": f"Too few films to tell: at least {FEWEST} are needed.",
+            "another mixture": f"ANOTHER MIXTURE: scores lie otherwise than at {self.name!r}, as another "
+            "share of disease explains; a sensitivity does not depend on that, PPV and NPV do.",
             "nothing seen": "Nothing seen speaks against the thresholds; that is no proof that they hold.",
         }
         lines = [said[self.verdict]]
@@ -113,6 +127,7 @@ class SiteCheck:
                 f"stability index {self.shift.index:.2f} (from {SHIFT} on it matters); chance that the "
                 f"difference is luck {_p(self.shift.p_value)}{_mark(self.shift.alarm)}"
             )
+            lines += self._mixture(self.shift)
         found = self.refusals
         lines.append(
             f"Refused: {found.refused:,} of {counted(found.films, 'film')} "
@@ -120,14 +135,45 @@ class SiteCheck:
             f"{found.films_then:,}; chance that it is luck {_p(found.p_value)}{_mark(found.alarm)}"
         )
         lines += [_held(each) for each in self.held]
+        if self.left_out is not None:
+            lines += _left_out(self.left_out, self.name)
         if self.verdict in ("broken", "shifted"):
             lines.append(
-                'Take the suggestion "likely clear" back until this is settled: carina triage … --withdrawn '
+                'Take the suggestion "likely clear" back until this is settled: carina site-check … --out '
+                "check.json and carina triage … --monitor check.json, or --withdrawn "
                 f'"the site check found: {self.verdict}"'
             )
         return lines
 
-    def advice(self, bundle: Path, catalogue: Path | None, split: str | None = None) -> list[str]:
+    def _mixture(self, shift: Shift) -> list[str]:
+        """What another share of disease explains, and what that does not prove."""
+        if shift.explained is None:
+            return []
+        if self.people is not None:
+            said = (
+                f"{percent(shift.explained)} of these films show disease; diseased and other films by "
+                f"themselves score as at {self.name!r}."
+            )
+            return [said]
+        said = (
+            f"With about {percent(shift.explained)} diseased films the scores of {self.name!r} would lie "
+            "like these. Without labels that cannot be told from disease that scores lower here: where the "
+            "share is not known to be so, have films labelled."
+        )
+        return [said]
+
+    def finding(self) -> Finding:
+        """What `carina triage --monitor` reads."""
+        return Finding(
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            model=self.site.model,
+            site=self.name,
+            films=self.refusals.films,
+            verdict=self.verdict,
+            lines=tuple(self.lines()),
+        )
+
+    def advice(self, bundle: Path, catalogue: Path | None) -> list[str]:
         """How to calibrate here: what the labelled films can show, or how many to label."""
         confidence = self.site.points[0].confidence
         if self.people is None:
@@ -138,7 +184,7 @@ class SiteCheck:
                 "clear cases; then compile them, and run this command on the catalogue."
             )
             return [text]
-        ill, well = self.people
+        ill, well = self.people.ill, self.people.well
         allowed = {each: allowed_misses(ill, each, confidence) for each in TARGETS}
         carried = {each: misses for each, misses in allowed.items() if misses is not None}
         if not carried:
@@ -152,11 +198,18 @@ class SiteCheck:
         further = next((each for each in TARGETS if each not in carried), None)
         more = f" For {exactly(further)} label {_people(needed(further, confidence))}." if further else ""
         text = (
-            f"These {ill:,} diseased and {well:,} healthy people can show, at {exactly(confidence)} "
-            f"confidence: {shown}.{more} Advised: {exactly(advised)}."
+            f"The {ill:,} diseased and {well:,} healthy people of these films that are new to the model can "
+            f"show, at {exactly(confidence)} confidence: {shown}.{more} Advised: {exactly(advised)}."
         )
-        command = f"carina calibrate {bundle} {catalogue} --site HERE --target-sensitivity {advised:g}"
-        return [text, f"{command} --split {split or 'SIDE'} --out NEW_BUNDLE"]
+        if self.people.split is None:
+            again = (
+                "This side of the catalogue holds films that the model was trained on, so no threshold can "
+                "be chosen on it: run this command without --split to see what all new films can show."
+            )
+            return [text, again]
+        words = ["carina", "calibrate", str(bundle), str(catalogue), "--site", self.people.site]
+        words += ["--target-sensitivity", f"{advised:g}", "--split", self.people.split]
+        return [text, shlex.join(words)]
 
 
 def site_check(
@@ -170,8 +223,10 @@ def site_check(
     """Hold the operating points of ``site`` against new films.
 
     ``films`` is a catalogue (its labels test the promise; ``split`` is a side of it, all films by default)
-    or paths without labels. Raises ``ClaimError`` where the site is unknown, ``DataError`` where the
-    classes do not fit, ``BundleError`` and ``SourceError`` for what cannot be opened.
+    or paths without labels. Films of a catalogue that the model was trained on, or that the thresholds were
+    chosen on, test nothing and are left out. Raises ``ClaimError`` where the site is unknown or no other
+    film is there, ``DataError`` where the classes do not fit, ``BundleError`` and ``SourceError`` for what
+    cannot be opened.
     """
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     operating_point(bundle, site)  # says what there is when the site is unknown
@@ -195,8 +250,8 @@ def site_check(
             progress(Progress("films scored", count, None))
     if not count:
         raise DataError("no film was found; name a folder of films")
-    shift = _shift(np.array(scores), known.watch)
-    return SiteCheck(site, known, shift, _refusals(refused, count, known.watch), (), None)
+    shift = shift_of(np.array(scores), known.watch)
+    return SiteCheck(site, known, shift, _refusals(refused, count, known.watch), ())
 
 
 def _labelled(
@@ -208,9 +263,25 @@ def _labelled(
     split: str | None,
     progress: Callable[[Progress], None] | None,
 ) -> SiteCheck:
-    films = catalogue.table(split)
+    films = side(catalogue, split)
+    trained, chosen = trained_on_them(films, bundle, catalogue), chosen_on_them(films, known, catalogue)
+    left_out = LeftOut(
+        trained=int(trained.sum()),
+        chosen=int((chosen & ~trained).sum()),
+        films=len(trained),
+        listed=bool(trained_on(bundle)),
+        remembered=known.chosen_on is not None or known.catalogue == catalogue.fingerprint,
+    )
+    if (trained | chosen).all():
+        raise ClaimError(
+            f"{catalogue.root}: the model was trained on {left_out.trained:,} of these "
+            f"{counted(left_out.films, 'film')}, and the thresholds of {name!r} were chosen on "
+            f"{left_out.chosen:,}: none is left to test them; take films of other patients"
+        )
+    films = films.filter(pa.array(~trained))
     labels = truth(films, bundle, catalogue)
-    predictions = ask(films, labels, Scorer(bundle), cached(catalogue, bundle.preparation), progress)
+    asked = ask(films, labels, Scorer(bundle), cached(catalogue, bundle.preparation), progress)
+    new, predictions = people(asked), asked.only(~chosen[~trained])
     shown = people(predictions)
     refused = sum(
         one is not None or other is not None
@@ -219,21 +290,22 @@ def _labelled(
     return SiteCheck(
         name=name,
         site=known,
-        shift=_shift(shown.films, watch),
+        shift=shift_of(shown.films, watch, predictions.sick[predictions.labels[predictions.scored]]),
         refusals=_refusals(refused, len(predictions.refused), watch),
         held=tuple(held(point, shown) for point in known.points),
-        people=(len(shown.ill), len(shown.well)),
+        people=Witnesses(
+            ill=len(new.ill),
+            well=len(new.well),
+            split=(split or ALL) if split in (None, ALL) or not left_out.trained else None,
+            site=_place(asked.column("source")),
+        ),
+        left_out=left_out,
     )
 
 
-def _shift(scores: NDArray[np.float64], watch: Watch) -> Shift | None:
-    """Two-sample Kolmogorov-Smirnov, and the population stability index over deciles of the site's scores."""
-    then = np.array(watch.scores)
-    if not len(scores) or not len(then):
-        return None
-    index = stability.index(then, scores)
-    luck = float(stats.ks_2samp(then, scores).pvalue)
-    return Shift(index, luck, float(np.median(then)), float(np.median(scores)))
+def _place(sources: list[str]) -> str:
+    """A name for the site of these films: that of their only source."""
+    return sources[0] if len(set(sources)) == 1 else "here"
 
 
 def _refusals(refused: int, films: int, watch: Watch) -> Refusals:
@@ -248,7 +320,29 @@ def _held(point: Held) -> str:
     return (
         f"Target {exactly(point.target)}: {found.hits:,} of {_people(found.people)} found; shown was "
         f"{at_least(point.promised)}: {point.verdict}{_mark(point.verdict == 'broken')}"
+        + ("; no better than drawing lots" if point.useless and point.specificity.people else "")
     )
+
+
+def _left_out(films: LeftOut, name: str) -> list[str]:
+    """Which films were not asked, and what cannot be told."""
+    said = []
+    if films.trained or films.chosen:
+        said.append(
+            f"Left out, of {counted(films.films, 'film')}: {films.trained:,} that the model was trained on "
+            f"(or their near copies or patients), {films.chosen:,} that the thresholds were chosen on."
+        )
+    if not films.listed:
+        said.append(
+            "The bundle does not list the films it was trained on. If these are among them, they test "
+            "nothing."
+        )
+    if not films.remembered:
+        said.append(
+            f"{name!r} was calibrated by an older Carina and does not remember on which films. If these are "
+            "among them, they test nothing."
+        )
+    return said
 
 
 def _people(count: int) -> str:

@@ -20,8 +20,25 @@ def about(simulation: Simulation) -> str:
     )
 
 
+def rates(simulation: Simulation) -> tuple[str, ...]:
+    """Which rates of the model were measured, on how many people, and which the file assumes."""
+    here = simulation.department
+    known = [(f"recall of {each.name}", each.sensitivity, each.measured) for each in here.finding]
+    known.append(("specificity", here.model.specificity, here.model.measured))
+    measured = [f"{name} {each[0]:,} of {each[1]:,}" for name, _, each in known if each is not None]
+    assumed = [f"{name} {percent(value)}" for name, value, each in known if each is None]
+    said = []
+    if measured:
+        said.append(
+            f"Measured: {', '.join(measured)}; what such counts leave open is drawn anew for each repetition."
+        )
+    if assumed:
+        said.append(f"Assumed by the file, not measured: {', '.join(assumed)}.")
+    return tuple(said)
+
+
 def shown(simulation: Simulation) -> tuple[Policy, ...]:
-    """The policies worth a table: without order, by urgency, and with the recommended maximum wait."""
+    """The policies worth a table: without order, by urgency, and with the recommended cap."""
     plain = [policy for policy in simulation.outcomes if policy.cap is None]
     return (*plain, *(() if simulation.recommended is None else (simulation.recommended,)))
 
@@ -50,7 +67,7 @@ def caps(simulation: Simulation) -> Table:
 
 
 def lines(simulation: Simulation) -> tuple[str, ...]:
-    """What changes when the list is ordered, and which maximum wait is advised."""
+    """What changes when the list is ordered, and from which wait on a film should go first."""
     plain, urgent = (next(p for p in simulation.outcomes if p == Policy(by)) for by in (False, True))
     before, after = simulation.outcomes[plain], simulation.outcomes[urgent]
     flagged = (row(before, ANY, missed=False).mean, row(after, ANY, missed=False).mean)
@@ -65,14 +82,17 @@ def lines(simulation: Simulation) -> tuple[str, ...]:
     best = simulation.recommended
     if best is None:
         said.append(
-            "None of the maximum waits that were tried keeps missed disease from waiting longer; try shorter "
-            "ones (caps_minutes), or add readers."
+            "None of the waits tried after which a film goes first keeps missed disease from waiting longer; "
+            "try shorter ones (caps_minutes), or add readers."
         )
         return tuple(said)
     with_cap = simulation.outcomes[best]
     mean = _change(flagged[0], row(with_cap, ANY, missed=False).mean)
     longest = _change(missed[0], row(with_cap, ANY, missed=True).longest)
-    advice = f"Advised: a maximum wait of {best.cap:.0f} minutes. With it flagged disease waits {mean}"
+    advice = (
+        f"Advised: read first what has waited {best.cap:.0f} minutes, after what is urgent now. Then flagged "
+        f"disease waits {mean}"
+    )
     said.append(f"{advice}, and the longest wait of missed disease is {longest}.")
     return tuple(said)
 

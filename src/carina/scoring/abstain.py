@@ -23,8 +23,8 @@ from carina.scoring.distance import Reference, reference
 from carina.scoring.frontal import LIKE, Looks, looks
 from carina.scoring.intended import IntendedUse, intended_use
 
-FALSE_REFUSALS = 0.02  # of true films, at most about so many are refused, all three questions together
-SPENT_ON_LOOKS = 0.01  # of them, by the look of the picture; the rest is left for the distance
+FALSE_REFUSALS = 0.02  # of true films, about so many are refused, look and distance together
+SPENT_ON_LOOKS = 0.01  # set aside for the look of the picture, which is fixed; the rest is the distance's
 
 _BLANK = 6.0  # standard deviation in gray levels
 _LEAST_LIKE = 0.2  # a film must be at least so likely a whole, upright frontal chest film
@@ -82,6 +82,8 @@ class Gate:
     def of(cls, bundle: Bundle, false_refusals: float = FALSE_REFUSALS) -> Gate:
         """The gate of a bundle; ``false_refusals`` is the share of true films that may be refused.
 
+        The distance is set for what is left of it after ``SPENT_ON_LOOKS``. The look has no dial: on some
+        sets of true films it refuses more than that (docs/results.md).
         Bundles of before embeddings were carried have no distance, and ``warnings`` say so. Raises
         :class:`~carina.errors.BundleError` for sections that cannot be read.
         """
@@ -92,10 +94,17 @@ class Gate:
                 "refuse films by their distance from them. Export it again with this Carina."
             )
             return cls(intended_use(bundle), cropped=cropped, warnings=(missing,))
-        threshold = known.threshold(max(0.0, false_refusals - SPENT_ON_LOOKS))
+        left = false_refusals - SPENT_ON_LOOKS
+        if left < 1e-9:
+            spent = (
+                f"The look of the picture alone may refuse about {SPENT_ON_LOOKS:.0%} of true films, which "
+                f"is all of the {false_refusals:.1%} that were allowed: no film is refused by its distance."
+            )
+            return cls(intended_use(bundle), known, math.inf, cropped, (spent,))
+        threshold = known.threshold(left)
         few = (
             f"{len(known.held_out)} held-out films are too few to set a distance that refuses only "
-            f"{false_refusals - SPENT_ON_LOOKS:.1%} of true films: no film is refused by its distance."
+            f"{left:.1%} of true films: no film is refused by its distance."
         )
         warnings = (few,) if math.isinf(threshold) else ()
         return cls(intended_use(bundle), known, threshold, cropped, warnings)

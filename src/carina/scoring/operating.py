@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from carina.errors import BundleError, ClaimError
 from carina.scoring.bundle import Bundle
 from carina.scoring.manifest import MODEL, first_fault
-from carina.scoring.probabilities import ProbabilityMap
+from carina.scoring.probabilities import Posterior, ProbabilityMap
 from carina.scoring.sets import Sets
 
 SECTION = "operating_points"
@@ -106,10 +106,13 @@ class Watch(_Part):
     """What films of the site looked like: what later films, or those of elsewhere, are held against.
 
     ``scores`` are p_disease of the calibration films, rising (at most 500 of them, evenly spread over the
-    ranks). Of ``films`` films ``refused`` were refused before their score could count.
+    ranks); ``ill`` and ``well`` are those of diseased and of other films apart (at most 250 each; empty where
+    an older Carina calibrated). Of ``films`` films ``refused`` were refused before their score could count.
     """
 
     scores: tuple[float, ...]
+    ill: tuple[float, ...] = ()
+    well: tuple[float, ...] = ()
     films: int = Field(ge=0)
     refused: int = Field(ge=0)
 
@@ -129,6 +132,7 @@ class Site(_Part):
     corrected: Corrected | None = None  # None where there were too few people to learn it from
     sets: Sets | None = None  # None where an older Carina calibrated
     watch: Watch | None = None  # the same
+    chosen_on: tuple[str, ...] | None = None  # the same; image_id of each film: no witness any more
 
 
 def sites(bundle: Bundle) -> dict[str, Site]:
@@ -202,6 +206,24 @@ def prediction_sets(bundle: Bundle, site: str) -> Sets:
             f"run: carina calibrate BUNDLE CATALOGUE --site {site}"
         )
     return found
+
+
+def posterior(bundle: Bundle, site: str, prevalence: float) -> Posterior:
+    """What the site's corrected probabilities say where this share of the people is diseased.
+
+    Raises :class:`~carina.errors.ClaimError` for what is no share between 0 and 1, and where the site is
+    unknown or had too few people to correct probabilities with.
+    """
+    if not 0 < prevalence < 1:
+        raise ClaimError(f"a prevalence of {prevalence:g}: give a share between 0 and 1, such as 0.05")
+    operating_point(bundle, site)  # says what there is when the site is unknown
+    corrected = sites(bundle)[site].corrected
+    if corrected is None:
+        raise ClaimError(
+            f"{bundle.root}: too few people of {site!r} to correct probabilities with, so nothing is known "
+            "at a prevalence; calibrate on more people, diseased and well"
+        )
+    return Posterior(corrected.map, corrected.prevalence, prevalence)
 
 
 def _check_map(bundle: Bundle, site: str, map_: ProbabilityMap) -> None:

@@ -18,9 +18,10 @@ from carina.errors import ClaimError, RulesError
 from carina.scoring.bundle import Bundle
 from carina.scoring.manifest import first_fault
 from carina.scoring.operating import DEFAULT_SITE, OperatingPoint, operating_point, sites
-from carina.scoring.triage import Policy, Rules, Urgency
+from carina.scoring.triage import Policy, Rules, Urgency, said
 
 LEAST_TO_CLEAR = 0.95  # the sensitivity that must be *shown* before anything is called likely clear
+LEAST_OF_EACH = 0.90  # the same of every single disease: 29 people of whom none is missed
 
 
 class _RulesFile(BaseModel):
@@ -62,9 +63,16 @@ def policy(
     point gives a policy without a threshold. ``target`` chooses among the site's points (default: its
     highest). ``clear`` is the target of the point below which films are suggested as likely clear, and
     ``withdrawn`` a reason not to, at present. Raises :class:`~carina.errors.ClaimError` where the site
-    or a target was not shown or cannot carry the suggestion.
+    or a target was not shown or cannot carry the suggestion, ``RulesError`` where a rule speaks of a class
+    that is no disease.
     """
     rules = rules or read_rules()
+    idle = sorted(bundle.healthy.intersection(rules.urgency))
+    if idle:
+        raise RulesError(
+            f"the rules give {idle[0]!r} an urgency, but for {bundle.root} it means that nothing was found, "
+            "so the rule would do nothing; remove it"
+        )
     known = sites(bundle)
     if site is None and not known:
         if clear is not None or target is not None:
@@ -80,7 +88,8 @@ def policy(
     clear_below = None
     if clear is not None:
         clear_below = min(point.threshold, _clearing(bundle, name, clear).threshold)
-    return Policy(rules, point.threshold, _shown(point, name), clear_below, withdrawn)
+    reason = None if withdrawn is None else said(withdrawn)
+    return Policy(rules, point.threshold, _shown(point, name), clear_below, reason)
 
 
 def _clearing(bundle: Bundle, site: str, target: float) -> OperatingPoint:
@@ -91,19 +100,27 @@ def _clearing(bundle: Bundle, site: str, target: float) -> OperatingPoint:
             f'{bundle.root}: "likely clear" needs a sensitivity of at least {LEAST_TO_CLEAR:.0%} shown for '
             f"{site!r}; {point.sensitivity.limit:.1%} is; calibrate for a higher target"
         )
-    unknown = [name for name in bundle.classes if name not in bundle.healthy and not _behind(point, name)]
-    if unknown:
-        raise ClaimError(
-            f'{bundle.root}: "likely clear" needs people with {unknown[0]} among the films of {site!r}; '
-            "there was nobody, so nothing is known of how often it is missed: calibrate on films that have it"
-        )
+    diseases = [name for name in bundle.classes if name not in bundle.healthy]
+    for name in diseases:
+        recall = point.classes.get(name)
+        if recall is None or not recall.people:
+            raise ClaimError(
+                f'{bundle.root}: "likely clear" needs people with {name} among the films of {site!r}; there '
+                "was nobody, so nothing is known of how often it is missed: calibrate on films that have it"
+            )
+        if recall.limit < LEAST_OF_EACH:
+            raise ClaimError(
+                f'{bundle.root}: "likely clear" needs a sensitivity of at least {LEAST_OF_EACH:.0%} shown '
+                f"for each disease; for {name} {_share(recall.limit)} is, on {recall.people:,} people of "
+                f"{site!r}: calibrate on more people who have it, with --per-class for all diseases alike"
+            )
     return point
 
 
-def _behind(point: OperatingPoint, class_name: str) -> int:
-    return point.classes[class_name].people if class_name in point.classes else 0
+def _share(limit: float) -> str:
+    return f"{int(1000 * limit) / 10:.1f} %"  # rounded down: what is promised must hold
 
 
 def _shown(point: OperatingPoint, site: str) -> str:
-    limit = int(1000 * point.sensitivity.limit) / 10  # rounded down: what is promised must hold
-    return f"{site}: at least {limit:.1f} % of disease found, shown on {point.sensitivity.people:,} people"
+    limit = _share(point.sensitivity.limit)
+    return f"{said(site)}: at least {limit} of disease found, shown on {point.sensitivity.people:,} people"

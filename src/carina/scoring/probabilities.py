@@ -7,6 +7,7 @@ network's own ``p_disease``), because mapping may tie or re-order films.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
@@ -91,6 +92,26 @@ def at_prevalence(
     ill, well = prevalence / trained, (1 - prevalence) / (1 - trained)
     shape = np.ones(len(probabilities))
     return _reweighted(probabilities, healthy, shape * ill, shape * well)
+
+
+@dataclass(frozen=True, slots=True)
+class Posterior:
+    """The probability of disease of a film, where ``prevalence`` of the people are diseased.
+
+    ``map`` corrects the network's probabilities; it was found where the share was ``trained``. No decision
+    is made by it: thresholds are compared with the network's own ``p_disease``.
+    """
+
+    map: ProbabilityMap
+    trained: float
+    prevalence: float
+
+    def of(self, probabilities: NDArray[np.floating]) -> float:
+        """For the probabilities (C,) of one film, in [0, 1]."""
+        healthy = np.array(self.map.healthy)
+        mapped = self.map(probabilities[np.newaxis].astype(np.float64))
+        here = at_prevalence(mapped, healthy, self.trained, self.prevalence)[0]
+        return min(1.0, max(0.0, float(here[~healthy].sum())))
 
 
 def _reweighted(

@@ -63,7 +63,8 @@ class Policy:
     """By what a film is decided. ``threshold`` None: nobody has shown one for this model and place.
 
     ``shown`` says in words what stands behind the threshold. Films below ``clear_below`` get the
-    suggestion "likely clear", unless ``withdrawn`` says why it is not made at present.
+    suggestion "likely clear" (but none for which a disease is the most probable class or counts by the
+    rules), unless ``withdrawn`` says why it is not made at present.
     """
 
     rules: Rules = field(default_factory=Rules)
@@ -86,6 +87,7 @@ class Decision:
 
     ``finding`` is the disease that speaks loudest and ``urgency`` how soon, both None unless flagged.
     ``p_disease`` is None, never NaN, where there is no score; ``code`` says then why, for machines.
+    ``posterior`` is the corrected probability at a prevalence, where one was named; it decides nothing.
     Nothing but ``path``, which is the user's own, may contain a word of ``FORBIDDEN``: ``ValueError``.
     """
 
@@ -97,6 +99,7 @@ class Decision:
     p_disease: float | None = None
     code: str | None = None
     suggestion: str | None = None
+    posterior: float | None = None
 
     def __post_init__(self) -> None:
         for each in fields(self)[1:]:
@@ -109,6 +112,8 @@ class Decision:
             raise ValueError("a film is analysed when it has a score, and only then")
         if self.p_disease is not None and not math.isfinite(self.p_disease):
             raise ValueError("what is no number is no score")
+        if self.posterior is not None and not (self.p_disease is not None and 0 <= self.posterior <= 1):
+            raise ValueError("a posterior is a share, and of a film that has a score")
         if self.suggestion is not None and self.outcome is not Outcome.NOT_FLAGGED:
             raise ValueError("only a film that is not flagged may be suggested as clear")
 
@@ -141,6 +146,7 @@ def decide(answer: Prediction | Refusal, policy: Policy) -> Decision:
     if _flagged(score, answer.top_class in diseases, policy) and diseases:
         return _flag(answer.path, score, diseases, policy)
     clear = policy.clear_below is not None and policy.withdrawn is None and score < policy.clear_below
+    clear = clear and answer.top_class not in diseases and not _counting(diseases, policy)
     return Decision(
         path=answer.path,
         outcome=Outcome.NOT_FLAGGED,
@@ -183,8 +189,11 @@ def _flagged(score: float, ill_first: bool, policy: Policy) -> bool:
 
 def _flag(path: str, score: float, diseases: Mapping[str, float], policy: Policy) -> Decision:
     loudest = max(diseases, key=lambda name: diseases[name])
-    counted = [name for name, share in diseases.items() if share >= policy.rules.counts_from]
-    pressing = [name for name in {loudest: None, **dict.fromkeys(counted)} if _is_now(name, policy)]
+    pressing = [
+        name
+        for name in {loudest: None, **dict.fromkeys(_counting(diseases, policy))}
+        if _is_now(name, policy)
+    ]
     why = f"p_disease {score_text(score)} is not below {_threshold(policy)}"
     if pressing and loudest not in pressing:
         why = f"{pressing[0]} {diseases[pressing[0]]:.0%} is urgent; {why}"
@@ -196,6 +205,11 @@ def _flag(path: str, score: float, diseases: Mapping[str, float], policy: Policy
         finding=said(loudest),
         p_disease=score,
     )
+
+
+def _counting(diseases: Mapping[str, float], policy: Policy) -> list[str]:
+    """The diseases that are likely enough to count by themselves."""
+    return [name for name, share in diseases.items() if share >= policy.rules.counts_from]
 
 
 def _is_now(class_name: str, policy: Policy) -> bool:

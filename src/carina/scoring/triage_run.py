@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,8 +21,9 @@ from carina.records import Prediction, Progress
 from carina.scoring.abstain import Gate
 from carina.scoring.bundle import Bundle
 from carina.scoring.inputs import Skipped
+from carina.scoring.probabilities import Posterior
 from carina.scoring.scorer import Scorer
-from carina.scoring.triage import Decision, Outcome, Policy, Urgency, decide, place
+from carina.scoring.triage import Decision, Outcome, Policy, Urgency, decide, place, said
 
 PICTURES = 1000  # films that get a picture on the page
 PICTURE = 136  # pixels a side: sharp at 68 on a dense screen
@@ -41,6 +42,7 @@ class Worklist:
     created: str  # ISO 8601, UTC
     skipped: int  # files that are no films and were not tried
     warnings: tuple[str, ...]  # gravest first
+    prevalence: float | None = None  # of the posteriors, where one was named
 
     @property
     def counts(self) -> dict[str, int]:
@@ -56,16 +58,17 @@ def triage_films(
     policy: Policy,
     *,
     gate: Gate | None = None,
+    posterior: Posterior | None = None,
     pictures: bool = False,
     threads: int | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Worklist:
     """Score films, folders, globs and zip archives, decide on each, and put them in order.
 
-    ``gate`` refuses what the model was not made for before its score counts (default: that of the
-    bundle). A film that cannot be read ends nothing; it needs a reader, and stands above all that was not
-    flagged. Raises ``CarinaError`` when a named path does not exist, ``BundleError`` when the model
-    cannot be run.
+    ``gate`` refuses what the model was not made for before its score counts (default: that of the bundle);
+    ``posterior`` adds to each decision what its score means at a prevalence. A film that cannot be read
+    ends nothing; it needs a reader, and stands above all that was not flagged. Raises ``CarinaError`` when
+    a named path does not exist, ``BundleError`` when the model cannot be run.
     """
     gate = gate or Gate.of(bundle)
     skipped, decisions = Skipped(), list[Decision]()
@@ -73,6 +76,8 @@ def triage_films(
     for answer in Scorer(bundle, threads=threads).score(paths, skipped):
         refusal = gate.refusal(answer) if isinstance(answer, Prediction) else None
         decision = decide(refusal or answer, policy)
+        if posterior is not None and isinstance(answer, Prediction) and decision.p_disease is not None:
+            decision = replace(decision, posterior=posterior.of(answer.probabilities))
         decisions.append(decision)
         if pictures and isinstance(answer, Prediction):
             thumbnails[answer.path] = decision, thumbnail(answer.prepared)
@@ -83,11 +88,12 @@ def triage_films(
     return Worklist(
         decisions=tuple(sorted(decisions, key=place)),
         pictures={path: picture for path, (_, picture) in _highest(thumbnails).items()},
-        bundle=bundle.manifest.name,
+        bundle=said(bundle.manifest.name),
         policy=policy,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         skipped=skipped.total,
-        warnings=_warnings(bundle, policy, gate),
+        warnings=tuple(map(said, _warnings(bundle, policy, gate))),
+        prevalence=None if posterior is None else posterior.prevalence,
     )
 
 

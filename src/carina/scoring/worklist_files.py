@@ -24,7 +24,10 @@ from carina.scoring.triage import Decision, Outcome, score_text
 from carina.scoring.triage_run import Worklist
 
 NOTICE = "Research use. Not a medical device. Every film must be read by a qualified person."
-COLUMNS = ("place", "decision", "urgency", "finding", "p_disease", "suggestion", "because", "code", "path")
+COLUMNS = (
+    "place", "decision", "urgency", "finding", "p_disease", "posterior", "suggestion", "because", "code",
+    "path",
+)  # fmt: skip
 _ENDINGS = (".csv", ".json", ".html")
 
 
@@ -64,6 +67,7 @@ def row(number: int, decision: Decision) -> tuple[str | int | float, ...]:
         str(decision.urgency or ""),
         decision.finding or "",
         "" if decision.p_disease is None else round(decision.p_disease, 6),
+        "" if decision.posterior is None else round(decision.posterior, 6),
         decision.suggestion or "",
         decision.because,
         decision.code or "",
@@ -89,6 +93,7 @@ def _json(worklist: Worklist) -> str:
         "bundle": worklist.bundle,
         "threshold": policy.threshold,
         "shown": policy.shown,
+        "prevalence": worklist.prevalence,
         "clear_below": None if policy.withdrawn else policy.clear_below,
         "withdrawn": policy.withdrawn,
         "warnings": list(worklist.warnings),
@@ -136,6 +141,9 @@ def _row(number: int, decision: Decision, worklist: Worklist) -> str:
             f"<b>{score_text(decision.p_disease)}</b>"
             f'<span class="bar"><span style="width:{100 * decision.p_disease:.1f}%"></span>{mark}</span>'
         )
+    if decision.posterior is not None and worklist.prevalence is not None:
+        at = f"{score_text(decision.posterior)} at a prevalence of {worklist.prevalence:g}"
+        score += f'<span class="unknown">{at}</span>'
     outcome, _, urgency = decision.label.partition(": ")
     suggestion = f"<em>{html.escape(decision.suggestion)}</em>" if decision.suggestion else ""
     return (

@@ -66,12 +66,12 @@ _JOB, _EVENT = insert(Base.metadata.tables["jobs"]), insert(Base.metadata.tables
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of an instance: ``stored``, ``known`` (kept before, nothing changed) or ``conflict``
-    (other bytes under a known UID: kept beside)."""
+    """What became of an instance: ``stored``, ``known`` (kept before, nothing changed), ``conflict`` (other
+    bytes under a known UID: kept beside) or ``ours`` (a result of Carina's on its way back: not kept)."""
 
     instance_id: int
     study_id: int
-    status: Literal["stored", "known", "conflict"]
+    status: Literal["stored", "known", "conflict", "ours"]
     study_uid: str
     series_uid: str
     instance_uid: str
@@ -104,15 +104,20 @@ class Intake:
     ) -> Receipt:
         """Enter ``stored``; when this returns the row is on the disk as the file is.
 
-        ``origin`` is ``dicom``, ``stow`` or ``upload``. Raises ``NotDicom`` or ``NotStored`` for what is not
-        taken (the file is then removed), ``StoreFull`` or ``StoreFault`` where the database fails (the file
-        stays, and is entered when it is sent again or at the next start).
+        ``origin`` is ``dicom``, ``stow`` or ``upload``. Our own results are not kept. Raises
+        ``NotDicom`` or ``NotStored`` for what is not taken (the file is then removed), ``StoreFull`` or
+        ``StoreFault`` where the database fails (the file stays, and is entered when it is sent again or at
+        the next start).
         """
         try:
             header = self._header(stored, media_type)
         except (NotDicom, NotStored):
             self.archive.remove(stored.path)
             raise
+        if header.ours:  # scoring it would reopen its study, and make a new result, for ever
+            self.archive.remove(stored.path)
+            uids = (header.study_uid, header.series_uid, header.instance_uid)
+            return Receipt(0, 0, "ours", *uids, header.sop_class)
         how = {"origin": origin, "media_type": media_type, "name": name, "sender": sender, "address": address}
         try:
             done = self._tried(header, stored, how, compared=False)
@@ -265,7 +270,7 @@ class Intake:
         if found.rank > Rank.NOT_ANALYSED:
             changes |= {
                 "rank": int(Rank.NOT_ANALYSED), "weight": 0.0, "due_at": now + self._wait, "outcome": None,
-                "p_disease": None, "suggestion": None, "because": "a film came later that waits to be looked at",
+                "p_disease": None, "suggestion": None, "because": "a film that came later waits",
             }  # fmt: skip
         if found.read_at is not None:
             changes |= {"read_at": None, "read_by": None, "raised_at": None, "flagged_by": None}

@@ -23,10 +23,11 @@ from carina.errors import StepError
 from carina.scoring.policy import LEAST_TO_CLEAR
 from carina.scoring.triage import Outcome
 from carina.serving import auditlog, drift, monitoring
-from carina.serving.schema import Event, Step, Study
+from carina.serving.schema import Event, Health, Step, Study
 from carina.serving.settings import Ladder, RollOut, Settings
 
 STEPS = tuple(Ladder)
+WATCH = "watch"  # the part of the service that speaks of alarms (``carina.serving.schema.Health``)
 CONFIDENCE = 0.95  # of every lower limit that is asked for, one-sided
 
 
@@ -50,18 +51,24 @@ def reached(step: Ladder, since: Ladder) -> bool:
     return STEPS.index(step) >= STEPS.index(since)
 
 
-def suggests(session: Session, settings: Settings, now: datetime) -> tuple[bool, str | None]:
-    """Whether unflagged studies may be marked "likely clear"; if the step allows it but not now, why not.
-
-    An alarm of missed cases or of drift takes the suggestion back until it is settled.
-    """
-    if not reached(current(session), Ladder.RULE_OUT):
-        return False, None
+def alarms(session: Session, settings: Settings, now: datetime) -> list[str]:
+    """What is wrong at present, a sentence each: cases missed, films or scores that have changed."""
     missed = monitoring.watch(session, settings).alarm
-    if missed is not None:
-        return False, missed
     shifted = [each.says for each in drift.measure(session, settings, now) if each.alarm]
-    return (False, shifted[0]) if shifted else (True, None)
+    return [*([] if missed is None else [missed]), *shifted]
+
+
+def deciding(session: Session) -> Ladder:
+    """The step films are decided by: the site's, but no suggestion while an alarm stands.
+
+    What stands is what housekeeping found last (``WATCH``); where nothing has been watched, nothing is
+    suggested.
+    """
+    step = current(session)
+    if step != Ladder.RULE_OUT:
+        return step
+    watched = session.get(Health, WATCH)
+    return step if watched is not None and watched.well else Ladder.PRIORITISE
 
 
 def demands(

@@ -72,9 +72,11 @@ class Parts:
 
     def _step(self) -> Iterator[Begin | Data | End]:
         if self._state is _State.PREAMBLE:
-            self._skipped += len(self._up_to_delimiter(_State.DELIMITER))
+            content, found = self._up_to_delimiter()
+            self._skipped += len(content)
             if self._skipped > _PREAMBLE:
                 raise RequestError("the body does not begin with its boundary; send multipart/related")
+            self._state = _State.DELIMITER if found else self._state
         elif self._state is _State.DELIMITER:
             self._after_delimiter()
         elif self._state is _State.HEADERS:
@@ -82,26 +84,22 @@ class Parts:
             if headers is not None:
                 yield Begin(headers)
         elif self._state is _State.BODY:
-            content = self._up_to_delimiter(_State.DELIMITER)
+            content, found = self._up_to_delimiter()
             if content:
                 yield Data(content)
-            if self._state is _State.DELIMITER:
+            if found:
+                self._state = _State.DELIMITER
                 yield End()
         else:
             self._buffer.clear()  # what follows the last part is to be ignored
 
-    def _up_to_delimiter(self, then: _State) -> bytes:
-        """What certainly stands before the next delimiter; the state becomes ``then`` where that was found."""
+    def _up_to_delimiter(self) -> tuple[bytes, bool]:
+        """What certainly stands before the next delimiter, and whether that was found (and taken away)."""
         at = self._buffer.find(self._delimiter)
-        if at >= 0:
-            content = bytes(self._buffer[:at])
-            del self._buffer[: at + len(self._delimiter)]
-            self._state = then
-            return content
-        sure = max(0, len(self._buffer) - len(self._delimiter) + 1)
-        content = bytes(self._buffer[:sure])
-        del self._buffer[:sure]
-        return content
+        end = at if at >= 0 else max(0, len(self._buffer) - len(self._delimiter) + 1)
+        content = bytes(self._buffer[:end])
+        del self._buffer[: end + (len(self._delimiter) if at >= 0 else 0)]
+        return content, at >= 0
 
     def _after_delimiter(self) -> None:
         if self._buffer.startswith(b"--"):

@@ -42,10 +42,13 @@ class Utc(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+_Plain = JSON(none_as_null=True)  # None is NULL, also after a copy
+
+
 class Base(DeclarativeBase):
     """All tables."""
 
-    type_annotation_map = {datetime: Utc, dict[str, Any]: JSON, list[Any]: JSON, str: Text}  # noqa: RUF012
+    type_annotation_map = {datetime: Utc, dict[str, Any]: _Plain, list[Any]: _Plain, str: Text}  # noqa: RUF012
 
 
 class StudyState(StrEnum):

@@ -65,7 +65,7 @@ def shown(name: str) -> str:
     return name.replace("\\", "/").rstrip("/").rpartition("/")[2].translate(_CONTROL).strip()[:200] or "film"
 
 
-def _one(file: IO[bytes], name: str, intake: Intake, how: dict[str, Any], largest: int) -> Outcome:
+def _one(file: IO[bytes] | _Counted, name: str, intake: Intake, how: dict[str, Any], largest: int) -> Outcome:
     try:
         start = file.read(_BLOCK)
         media_type = picture_type(start) or DICOM
@@ -130,17 +130,13 @@ def _entry(
         )
 
 
-class _Counted(io.RawIOBase):
+class _Counted:
     """A stream that counts what is read of it."""
 
     def __init__(self, stream: IO[bytes]) -> None:
-        super().__init__()
         self._stream, self.count = stream, 0
 
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int) -> bytes:
         content = self._stream.read(size)
         self.count += len(content)
         return content

@@ -107,20 +107,21 @@ def page(session: Session, wanted: Filter, offset: int = 0, limit: int = PAGE) -
 def rows(session: Session, numbers: list[int]) -> list[Row]:
     """The rows of studies (by number), in the order of ``numbers``; what is not there is left out."""
     columns = [getattr(Study, name) for name in _COLUMNS]
-    found = {row.id: row for row in session.execute(select(*columns).where(Study.id.in_(numbers)))}
+    asked = session.execute(select(*columns).where(Study.id.in_(numbers)))
+    found: dict[int, dict[str, Any]] = {row["id"]: dict(row) for row in asked.mappings()}
     counted = (
         select(Instance.study_id, func.count())
         .where(Instance.study_id.in_(numbers))
         .group_by(Instance.study_id)
     )
-    films = {study: count for study, count in session.execute(counted).tuples()}  # noqa: C416
+    films = {study: count for study, count in session.execute(counted)}  # noqa: C416
     kinds: dict[int, dict[str, None]] = {}
     series = select(Series.study_id, Series.modality).where(Series.study_id.in_(numbers)).order_by(Series.id)
     for study, modality in session.execute(series):
         if modality:
             kinds.setdefault(study, {})[modality] = None
     return [
-        Row(*found[number], films=films.get(number, 0), modalities=tuple(kinds.get(number, ())))
+        Row(**found[number], films=films.get(number, 0), modalities=tuple(kinds.get(number, ())))
         for number in numbers
         if number in found
     ]
@@ -134,7 +135,7 @@ def total(session: Session, wanted: Filter) -> int:
 def counts(session: Session) -> dict[Rank, int]:
     """How many open studies stand at each rank."""
     counted = select(Study.rank, func.count()).where(Study.read_at.is_(None)).group_by(Study.rank)
-    found = {rank: count for rank, count in session.execute(counted).tuples()}  # noqa: C416
+    found = {rank: count for rank, count in session.execute(counted)}  # noqa: C416
     return {rank: found.get(int(rank), 0) for rank in Rank}
 
 
@@ -190,13 +191,13 @@ def _matches(session: Session, word: str) -> list[ColumnElement[bool]]:
     """A study that has the word: one of its numbers begins with it, or its name has it anywhere."""
     numbers = [_between(column, word) for column in (Study.patient_id, Study.accession, Study.uid)]
     start = "%" if len(word) >= _SHORT or not word.isascii() else ""
-    if session.get_bind().dialect.name != "sqlite":
-        return [*numbers, Study.patient_name.ilike(f"{start}{_plain(word)}%", escape="\\")]
-    forms = {word}  # SQLite's LIKE folds the case of ASCII, and of nothing else
+    forms = {word}  # neither SQLite nor PostgreSQL with the locale C folds the case beyond ASCII
     if not word.isascii():
         forms |= {word.upper(), word.lower(), word.title()}
-    names = [Study.patient_name.like(f"{start}{_plain(form)}%", escape="\\") for form in sorted(forms)]
-    return [*numbers, or_(*names)]
+    patterns = [f"{start}{_plain(form)}%" for form in sorted(forms)]
+    if session.get_bind().dialect.name == "sqlite":  # whose LIKE folds ASCII, without a function on each name
+        return [*numbers, or_(*(Study.patient_name.like(each, escape="\\") for each in patterns))]
+    return [*numbers, or_(*(Study.patient_name.ilike(each, escape="\\") for each in patterns))]
 
 
 def _between(column: Any, word: str) -> ColumnElement[bool]:

@@ -35,7 +35,7 @@ from carina.serving.settings import Destination, Settings
 LEASE = timedelta(minutes=3)  # longer than any single send may take
 FIRST_WAIT, LONGEST_WAIT = 5.0, 900.0  # seconds before the second try, and between late ones
 POLL = 1.0  # seconds between looks at an empty list
-_WELL_AGAIN = timedelta(seconds=30)  # after which a part that is well says so once more
+_PULSE = timedelta(seconds=30)  # between two words of a destination that has nothing new to say
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Delivery:
         self._me = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._paused = dict[str, datetime]()  # destination → until when nobody is called there
         self._failed = dict[str, int]()  # destination → how often in a row nobody was there
-        self._said = dict[str, tuple[str, datetime]]()  # destination → what was last said of it, and when
+        self._said = dict[str, tuple[bool, str, datetime]]()  # destination → what was last said, and when
 
     def run(self, stop: threading.Event) -> None:
         """Send until ``stop`` is set, then end after what is being sent."""
@@ -80,6 +80,8 @@ class Delivery:
         while not stop.is_set():
             try:
                 self._drain(destination, stop)
+                well, says, _ = self._said.get(destination.name, (True, "nothing to deliver yet", None))
+                self._say(destination, well=well, says=says)
             except SQLAlchemyError as error:  # a database that restarts; what is planned stays planned
                 _log.warning(
                     "delivery to %s waits for the database: %s", destination.name, type(error).__name__
@@ -222,10 +224,10 @@ class Delivery:
 
     def _say(self, destination: Destination, *, well: bool, says: str) -> None:
         now = self._clock()
-        last, at = self._said.get(destination.name, ("", now))
-        if last == says and now - at < _WELL_AGAIN:
+        _, last, at = self._said.get(destination.name, (well, "", now))
+        if last == says and now - at < _PULSE:
             return
-        self._said[destination.name] = says, now
+        self._said[destination.name] = well, says, now
         with self._database.write() as session:
             session.merge(Health(part=f"delivery {destination.name}", at=now, well=well, says=says))
 

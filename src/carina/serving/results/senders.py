@@ -11,6 +11,7 @@ import base64
 import http.client
 import io
 import json
+import logging
 import ssl
 import time
 from collections.abc import Callable
@@ -76,6 +77,7 @@ class Store:
 
         host, port = _address(destination)
         self._name = destination.name
+        logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # what went wrong is in our own words
         ae = AE(ae_title=settings.dicom.ae_title)
         ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = SECONDS
         syntaxes = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
@@ -159,12 +161,12 @@ class _Http:
             self._link.request("POST", path or "/", body=body, headers={"User-Agent": "carina", **headers})
             answer = self._link.getresponse()
             content = answer.read(LARGEST_ANSWER)
+            self._link.close()  # some servers end a connection that is used again without a word
         except (OSError, http.client.HTTPException) as error:
             self._link.close()
             fault = str(error) or type(error).__name__
             raise Unreachable(f"{self._name}: no answer ({fault}); it is sent again later") from error
         if 300 <= answer.status < 400:
-            self._link.close()
             raise Rejected(
                 f"{self._name}: redirects elsewhere ({answer.status}), which is not followed; correct url"
             )
