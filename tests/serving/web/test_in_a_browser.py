@@ -139,7 +139,7 @@ def test_the_list_is_worked_with_the_keyboard_alone(scene: Scene, place: str, se
     assert page.get_by_role("dialog").is_visible()
     page.keyboard.press("Escape")
     page.keyboard.press("/")
-    page.keyboard.type("p00002")
+    page.keyboard.type("P00002")
     until(page, "document.querySelectorAll('tbody tr').length === 1")
     assert order(page) == [second]
     page.keyboard.press("Enter")
