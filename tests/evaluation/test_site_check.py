@@ -14,7 +14,8 @@ from carina.data.catalogue import Catalogue
 from carina.errors import ClaimError, DataError
 from carina.evaluation.calibrate import Calibration, calibrate
 from carina.evaluation.rewrite import rewrite
-from carina.evaluation.site_check import SURE, LeftOut, _refusals, _shift, site_check
+from carina.evaluation.shift import SURE, shift_of
+from carina.evaluation.site_check import LeftOut, _refusals, site_check
 from carina.records import Prediction
 from carina.scoring.bundle import Bundle
 from carina.scoring.monitor import Finding, withdrawal, write_finding
@@ -65,7 +66,7 @@ def test_false_alarms_are_as_rare_as_said(count: int, least: int) -> None:
     watch = Watch(scores=tuple(np.sort(rng.beta(2, 3, 500))), films=500, refused=10)
     alarms = 0
     for _ in range(300):
-        shift = _shift(rng.beta(2, 3, count), watch)
+        shift = shift_of(rng.beta(2, 3, count), watch)
         assert shift is not None
         alarms += shift.alarm or _refusals(int(rng.binomial(count, 0.02)), count, watch).alarm
     assert least <= alarms <= 300 * 3 * SURE
@@ -75,8 +76,48 @@ def test_false_alarms_are_as_rare_as_said(count: int, least: int) -> None:
 def test_a_real_shift_is_seen_with_so_few_films(count: int) -> None:
     rng = np.random.default_rng(count)
     watch = Watch(scores=tuple(np.sort(rng.beta(2, 3, 500))), films=500, refused=10)
-    seen = [_shift(rng.beta(4, 2, count), watch) for _ in range(100)]
+    seen = [shift_of(rng.beta(4, 2, count), watch) for _ in range(100)]
     assert sum(each is not None and each.alarm for each in seen) >= 95
+
+
+def apart(rng: np.random.Generator) -> Watch:
+    """A site of which two thirds of the films show disease."""
+    ill, well = np.sort(rng.beta(5, 2, 250)), np.sort(rng.beta(2, 5, 125))
+    both = np.sort(np.concatenate([ill, well]))
+    return Watch(scores=tuple(both), ill=tuple(ill), well=tuple(well), films=375, refused=0)
+
+
+def test_another_share_of_disease_is_no_shift() -> None:
+    """Nobody, or one in ten, is ill: the old alarm would ring in nearly every check."""
+    rng, alarms, told = np.random.default_rng(3), 0, 0
+    for world in range(200):
+        ill = rng.random(100) < (0.1 if world % 2 else 0.0)
+        scores = np.where(ill, rng.beta(5, 2, 100), rng.beta(2, 5, 100))
+        for shift in (shift_of(scores, apart(rng)), shift_of(scores, apart(rng), ill)):
+            assert shift is not None
+            alarms += shift.alarm
+            told += shift.differs and shift.explained is not None and shift.explained < 0.35
+    assert alarms <= 400 * 2 * SURE
+    assert told >= 380
+
+
+def test_films_that_no_share_of_disease_explains_are_a_shift() -> None:
+    rng, seen = np.random.default_rng(4), 0
+    for _ in range(50):
+        shift = shift_of(rng.beta(12, 12, 100), apart(rng))  # all of them in the middle
+        seen += shift is not None and shift.alarm
+    assert seen >= 47
+
+
+def test_labels_tell_disease_that_scores_lower_from_less_disease() -> None:
+    rng = np.random.default_rng(5)
+    ill = np.arange(120) < 80
+    scores = np.where(ill, rng.beta(2, 5, 120), rng.beta(2, 5, 120))  # disease looks like none here
+    blind, seeing = shift_of(scores, apart(rng)), shift_of(scores, apart(rng), ill)
+    assert blind is not None
+    assert seeing is not None
+    assert not blind.alarm
+    assert seeing.alarm
 
 
 def test_many_more_refusals_are_noticed() -> None:

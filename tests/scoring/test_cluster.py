@@ -88,6 +88,7 @@ def cluster(store: dict[str, str]) -> Iterator[dict[str, str]]:
     told = {
         **store,
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",  # by default Ray's workers wait for all else on a busy machine
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "PYTHONPATH": os.pathsep.join(sys.path),

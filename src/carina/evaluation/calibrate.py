@@ -44,7 +44,7 @@ try:
     from carina.evaluation import conformal
     from carina.evaluation.bayes import Estimate, Share, Test, predictive_values
     from carina.evaluation.calibration import Reliability, correct
-    from carina.evaluation.people import people, persons_of
+    from carina.evaluation.people import Scores, people, persons_of
     from carina.evaluation.predictions import Predictions
     from carina.evaluation.selection import ALL, ask, known_films, side, trained_on_them, truth
     from carina.evaluation.thresholds import points
@@ -271,16 +271,24 @@ def _judge(bundle: Bundle) -> str | None:
 
 def _watch(predictions: Predictions) -> Watch:
     """What later films are held against (``site_check``)."""
-    scores = np.sort(people(predictions).films)
-    kept = scores[np.linspace(0, len(scores) - 1, min(len(scores), REMEMBERED)).astype(np.int64)]
+    scores = people(predictions).films
+    ill = predictions.sick[predictions.labels[predictions.scored]]
     return Watch(
-        scores=tuple(round(float(each), 6) for each in kept),
+        scores=_kept(scores, REMEMBERED),
+        ill=_kept(scores[ill], REMEMBERED // 2),
+        well=_kept(scores[~ill], REMEMBERED // 2),
         films=len(predictions.refused),
         refused=sum(
             one is not None or other is not None
             for one, other in zip(predictions.refused, predictions.abstained, strict=True)
         ),
     )
+
+
+def _kept(scores: Scores, most: int) -> tuple[float, ...]:
+    """At most so many of the scores, rising and evenly spread over the ranks."""
+    places = np.linspace(0, len(scores) - 1, min(len(scores), most)).astype(np.int64)
+    return tuple(round(float(each), 6) for each in np.sort(scores)[places])
 
 
 def _corrected(predictions: Predictions, seed: int) -> Corrected | None:

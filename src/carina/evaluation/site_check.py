@@ -16,13 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from carina.data.catalogue import Catalogue
 from carina.errors import ClaimError, DataError, MissingExtra
-from carina.evaluation import stability
 from carina.evaluation.answers import cached
-from carina.evaluation.stability import SHIFT
 from carina.records import Prediction, Progress
 from carina.scoring.abstain import Gate
 from carina.scoring.bundle import Bundle
@@ -37,6 +34,8 @@ try:
     from carina.evaluation.planner import allowed_misses, needed, showing
     from carina.evaluation.promises import Held, held
     from carina.evaluation.selection import ALL, ask, chosen_on_them, side, trained_on, trained_on_them, truth
+    from carina.evaluation.shift import SURE, Shift, shift_of
+    from carina.evaluation.stability import SHIFT
     from carina.evaluation.wording import at_least, counted, exactly, percent
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in ("scipy", "sklearn"):
@@ -44,23 +43,7 @@ except ModuleNotFoundError as error:
     raise MissingExtra("carina site-check", "report") from error
 
 FEWEST = 30  # films: with fewer no shift can be told from luck
-SURE = 0.01  # chance of a false alarm of each test, were all films independent
 TARGETS = (0.80, 0.85, 0.90, 0.95, 0.98, 0.99)
-
-
-@dataclass(frozen=True, slots=True)
-class Shift:
-    """How far new scores lie from those of the site: ``index`` (PSI), and the p-value that it is luck."""
-
-    index: float
-    p_value: float
-    median_then: float
-    median_now: float
-
-    @property
-    def alarm(self) -> bool:
-        """Too unlikely to be luck, and large enough to matter."""
-        return self.p_value < SURE and self.index > SHIFT
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +106,9 @@ class SiteCheck:
             return "broken"
         if self.refusals.alarm or (self.shift is not None and self.shift.alarm):
             return "shifted"
-        return "too few to tell" if self.refusals.films < FEWEST else "nothing seen"
+        if self.refusals.films < FEWEST:
+            return "too few to tell"
+        return "another mixture" if self.shift is not None and self.shift.differs else "nothing seen"
 
     def lines(self) -> list[str]:
         """What a terminal shows: the verdict first, then why."""
@@ -131,6 +116,8 @@ class SiteCheck:
             "broken": f"BROKEN: thresholds of {self.name!r} do not keep their promise on these films.",
             "shifted": f"SHIFTED: films here are unlike those of {self.name!r}; thresholds may not hold.",
             "too few to tell": f"Too few films to tell: at least {FEWEST} are needed.",
+            "another mixture": f"ANOTHER MIXTURE: scores lie otherwise than at {self.name!r}, as another "
+            "share of disease explains; a sensitivity does not depend on that, PPV and NPV do.",
             "nothing seen": "Nothing seen speaks against the thresholds; that is no proof that they hold.",
         }
         lines = [said[self.verdict]]
@@ -140,6 +127,7 @@ class SiteCheck:
                 f"stability index {self.shift.index:.2f} (from {SHIFT} on it matters); chance that the "
                 f"difference is luck {_p(self.shift.p_value)}{_mark(self.shift.alarm)}"
             )
+            lines += self._mixture(self.shift)
         found = self.refusals
         lines.append(
             f"Refused: {found.refused:,} of {counted(found.films, 'film')} "
@@ -156,6 +144,23 @@ class SiteCheck:
                 f'"the site check found: {self.verdict}"'
             )
         return lines
+
+    def _mixture(self, shift: Shift) -> list[str]:
+        """What another share of disease explains, and what that does not prove."""
+        if shift.explained is None:
+            return []
+        if self.people is not None:
+            said = (
+                f"{percent(shift.explained)} of these films show disease; diseased and other films by "
+                f"themselves score as at {self.name!r}."
+            )
+            return [said]
+        said = (
+            f"With about {percent(shift.explained)} diseased films the scores of {self.name!r} would lie "
+            "like these. Without labels that cannot be told from disease that scores lower here: where the "
+            "share is not known to be so, have films labelled."
+        )
+        return [said]
 
     def finding(self) -> Finding:
         """What `carina triage --monitor` reads."""
@@ -245,7 +250,7 @@ def site_check(
             progress(Progress("films scored", count, None))
     if not count:
         raise DataError("no film was found; name a folder of films")
-    shift = _shift(np.array(scores), known.watch)
+    shift = shift_of(np.array(scores), known.watch)
     return SiteCheck(site, known, shift, _refusals(refused, count, known.watch), ())
 
 
@@ -285,7 +290,7 @@ def _labelled(
     return SiteCheck(
         name=name,
         site=known,
-        shift=_shift(shown.films, watch),
+        shift=shift_of(shown.films, watch, predictions.sick[predictions.labels[predictions.scored]]),
         refusals=_refusals(refused, len(predictions.refused), watch),
         held=tuple(held(point, shown) for point in known.points),
         people=Witnesses(
@@ -301,16 +306,6 @@ def _labelled(
 def _place(sources: list[str]) -> str:
     """A name for the site of these films: that of their only source."""
     return sources[0] if len(set(sources)) == 1 else "here"
-
-
-def _shift(scores: NDArray[np.float64], watch: Watch) -> Shift | None:
-    """Two-sample Kolmogorov-Smirnov, and the population stability index over deciles of the site's scores."""
-    then = np.array(watch.scores)
-    if not len(scores) or not len(then):
-        return None
-    index = stability.index(then, scores)
-    luck = float(stats.ks_2samp(then, scores).pvalue)
-    return Shift(index, luck, float(np.median(then)), float(np.median(scores)))
 
 
 def _refusals(refused: int, films: int, watch: Watch) -> Refusals:

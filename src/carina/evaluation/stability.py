@@ -21,8 +21,7 @@ def edges(then: NDArray[np.float64], bins: int = BINS) -> NDArray[np.float64]:
 def shares(values: NDArray[np.float64], borders: NDArray[np.float64]) -> NDArray[np.float64]:
     """The share of ``values`` in each bin, half a value added to each, so that none is empty: (bins,)."""
     counts = np.bincount(np.searchsorted(borders, values, "right"), minlength=len(borders) + 1)
-    found: NDArray[np.float64] = (counts + 0.5) / (len(values) + 0.5 * (len(borders) + 1))
-    return found
+    return (counts.astype(np.float64) + 0.5) / (len(values) + 0.5 * (len(borders) + 1))
 
 
 def index(then: NDArray[np.float64], now: NDArray[np.float64], bins: int = BINS) -> float:

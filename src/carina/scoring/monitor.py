@@ -18,7 +18,7 @@ from carina.folders import check_outside_bundles
 from carina.scoring.bundle import Bundle
 from carina.scoring.manifest import MODEL, first_fault
 
-Verdict = Literal["broken", "shifted", "too few to tell", "nothing seen"]
+Verdict = Literal["broken", "shifted", "too few to tell", "another mixture", "nothing seen"]
 
 _MEANS: dict[Verdict, str] = {
     "broken": "found that thresholds do not keep their promise",
@@ -64,10 +64,10 @@ def write_finding(finding: Finding, path: Path) -> None:
 
 
 def withdrawal(path: str | os.PathLike[str], bundle: Bundle, site: str) -> str | None:
-    """Why "likely clear" is taken back by the finding at ``path``; None where it saw nothing.
+    """Why "likely clear" is taken back by the finding at ``path``; None where nothing speaks against it.
 
-    A check that cannot tell takes it back as well. Raises ``ClaimError`` where the file is no finding, or
-    one about another model or site.
+    Another share of disease does not: a sensitivity does not depend on it. A check that cannot tell takes
+    it back as well. Raises ``ClaimError`` where the file is no finding, or one about another model or site.
     """
     try:
         finding = Finding.model_validate_json(Path(path).read_bytes())
@@ -84,6 +84,5 @@ def withdrawal(path: str | os.PathLike[str], bundle: Bundle, site: str) -> str |
             f"{path}: speaks of another model or of the site {finding.site!r}, not of {site!r} with "
             f"{bundle.root}; check these: carina site-check … --out"
         )
-    if finding.verdict == "nothing seen":
-        return None
-    return f"the site check of {finding.created} {_MEANS[finding.verdict]}"
+    means = _MEANS.get(finding.verdict)
+    return None if means is None else f"the site check of {finding.created} {means}"

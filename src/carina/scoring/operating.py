@@ -106,10 +106,13 @@ class Watch(_Part):
     """What films of the site looked like: what later films, or those of elsewhere, are held against.
 
     ``scores`` are p_disease of the calibration films, rising (at most 500 of them, evenly spread over the
-    ranks). Of ``films`` films ``refused`` were refused before their score could count.
+    ranks); ``ill`` and ``well`` are those of diseased and of other films apart (at most 250 each; empty where
+    an older Carina calibrated). Of ``films`` films ``refused`` were refused before their score could count.
     """
 
     scores: tuple[float, ...]
+    ill: tuple[float, ...] = ()
+    well: tuple[float, ...] = ()
     films: int = Field(ge=0)
     refused: int = Field(ge=0)
 

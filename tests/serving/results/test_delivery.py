@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +23,7 @@ from carina.serving.results.senders import Parcel, connect
 from carina.serving.schema import Delivery as Row
 from carina.serving.schema import Health, Step, Study
 from carina.serving.settings import Destination, Settings
+from tests.serving.programs import program
 from tests.serving.results.ward import NOW, Shelf, admit, model
 
 PACS = {"name": "pacs", "kind": "dicom", "host": "127.0.0.1", "port": 104, "ae_title": "PACS", "tries": 3}
@@ -298,7 +303,7 @@ def test_one_destination_that_hangs_holds_up_no_other(
 
         def send(self, _parcel: Parcel) -> str:
             if self.name == "pacs":
-                hangs.wait(20)
+                hangs.wait(120)
             else:
                 arrived.set()
             return ""
@@ -309,10 +314,10 @@ def test_one_destination_that_hangs_holds_up_no_other(
     delivery = Delivery(chosen, sqlite, shelf, connect=lambda destination, _: Link(destination))
     running = threading.Thread(target=delivery.run, args=(stop,))
     running.start()
-    assert arrived.wait(10)
+    assert arrived.wait(60)
     hangs.set()
     stop.set()
-    running.join(10)
+    running.join(60)
     assert not running.is_alive()
 
 
@@ -375,3 +380,75 @@ def test_a_pacs_that_hangs_up_before_its_answer_gets_the_same_object_again(
         clock.now += timedelta(seconds=10)
         assert delivery.step() == 1
     assert got[0] == got[1]
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate of 127.0.0.1 that signs itself, and its key."""
+    folder = tmp_path_factory.mktemp("certificates")
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    line = [program("openssl", "openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+            "-subj", "/CN=pacs", "-addext", "subjectAltName=IP:127.0.0.1",
+            "-keyout", str(key), "-out", str(certificate)]  # fmt: skip
+    subprocess.run(line, check=True, capture_output=True)
+    return certificate, key
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_pacs_with_tls_must_be_the_one_that_the_site_trusts(
+    sqlite: Database, settings: Settings, shelf: Shelf, certificates: tuple[Path, Path], trusted: bool
+) -> None:
+    certificate, key = certificates
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    got = []
+
+    def answer(event: Any) -> int:
+        got.append(event.request.AffectedSOPInstanceUID)
+        return 0x0000
+
+    with scp(answer, context) as port:
+        trust = {"ca": certificate} if trusted else {}
+        chosen = site(settings, {**PACS, "port": port, "tls": trust})
+        planned(sqlite, shelf, chosen, "now")
+        assert Delivery(chosen, sqlite, shelf).step() == (2 if trusted else 0)
+    assert len(got) == (2 if trusted else 0)
+    assert {str(each.state) for each in rows(sqlite)} == {"done" if trusted else "waiting"}
+
+
+CHILD = """
+import sys
+from carina.serving.database import Database
+from carina.serving.results.delivery import Delivery
+from carina.serving.settings import Settings
+from tests.serving.results.ward import Shelf
+Delivery(Settings.model_validate_json(sys.argv[1]), Database(sys.argv[2]), Shelf()).step()
+"""
+
+
+def test_a_process_killed_while_sending_is_followed_by_one_that_sends_the_same_object(
+    sqlite: Database, settings: Settings, shelf: Shelf
+) -> None:
+    got: list[bytes] = []
+    arrived, killed = threading.Event(), threading.Event()
+
+    def answer(event: Any) -> int:
+        got.append(event.request.DataSet.getvalue())
+        arrived.set()
+        killed.wait(30)
+        return 0x0000
+
+    with scp(answer) as port:
+        chosen = site(settings, {**PACS, "port": port, "sends": ("sr",)})
+        planned(sqlite, shelf, chosen, "now")
+        line = [sys.executable, "-c", CHILD, chosen.model_dump_json(), str(sqlite.url)]
+        with subprocess.Popen(line, cwd=Path(__file__).parents[3]) as child:
+            assert arrived.wait(90)
+            child.kill()
+        killed.set()
+        assert [str(each.state) for each in rows(sqlite)] == ["taken"]
+        later = Delivery(chosen, sqlite, shelf, clock=lambda: datetime.now(UTC) + timedelta(minutes=4))
+        assert later.step() == 1
+    assert got[0] == got[1]
+    assert [str(each.state) for each in rows(sqlite)] == ["done"]
