@@ -34,6 +34,9 @@ MATRIX = {  # every route there is; a new one must be written down here
     ("GET", "/upload"): READER,
     ("GET", "/worklist"): VIEWER,
     ("GET", "/worklist/rows"): VIEWER,
+    ("POST", "/dicom-web/studies"): READER,
+    ("POST", "/dicom-web/studies/{study_uid}"): READER,
+    ("POST", "/api/v1/uploads"): READER,
     ("GET", "/api/v1/audit-log"): ADMIN,
     ("GET", "/api/v1/audit-log/verify"): ADMIN,
     ("GET", "/api/v1/deliveries"): VIEWER,
@@ -94,7 +97,11 @@ def test_each_role_gets_exactly_what_it_may(scene: Scene, client: Client, asker:
     for (method, path), needed in MATRIX.items():
         if path == "/api/v1/events":
             continue  # it never ends; the next test asks it
-        where = re.sub(r"\{\w+_id\}", str(study), path).replace("{name}", "nobody-here")
+        where = (
+            re.sub(r"\{\w+_id\}", str(study), path)
+            .replace("{name}", "nobody-here")
+            .replace("{study_uid}", "1.2.3")
+        )
         answer = client(asker).request(method, where, json={} if method in ("POST", "PUT", "PATCH") else None)
         if order.index(needed) <= order.index(asker or OPEN):
             allowed = answer.status_code not in (401, 403) or needed == OPEN or "heat maps" in answer.text

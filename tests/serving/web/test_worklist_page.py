@@ -91,7 +91,7 @@ def test_search_finds_names_numbers_and_descriptions_and_takes_signs_as_letters(
     scene: Scene, client: Client
 ) -> None:
     ada = scene.study(patient_name="Okafor^Adaeze", patient_id="77_1", accession="ACC-1")
-    bob = scene.study(patient_name="Novák^Jiří", patient_id="7781", description="Thorax 100%")
+    bob = scene.study(patient_name="Novák^Jiří", patient_id="7781", accession="100%")
     viewer = client("viewer")
 
     def found(words: str) -> list[int]:

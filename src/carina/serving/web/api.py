@@ -27,7 +27,6 @@ from carina.serving.web.forms import (
     StudyFacts,
     Worklist,
 )
-from carina.serving.web.listing import RANKS, Filter
 from carina.serving.web.site import Here, faults, model_card, step
 from carina.serving.web.who import Reader, Viewer, cookie
 from carina.serving.web.words import RANK_WORDS
@@ -77,13 +76,13 @@ def worklist(
     urgency: Annotated[
         str | None, Query(pattern="^(now|soon|not-analysed|not-flagged|likely-clear)$")
     ] = None,
-    q: Annotated[str, Query(max_length=200, description="words of patient, accession, description")] = "",
+    q: Annotated[str, Query(max_length=200, description="a name or its beginning, a number")] = "",
     second_reading: Annotated[bool, Query(description="only those drawn for a second reading")] = False,
     offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
     limit: Annotated[int, Query(ge=1, le=listing.MOST)] = 50,
 ) -> Worklist:
     """Studies in the order in which a doctor should open them."""
-    wanted = Filter(view, RANKS[urgency] if urgency else None, q, second_reading)
+    wanted = listing.asked(view, urgency, q, second_reading)
     now = site.clock()
     with site.database.read() as session:
         found = listing.page(session, wanted, offset, limit)

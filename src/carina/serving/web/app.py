@@ -22,11 +22,13 @@ from starlette.exceptions import HTTPException
 from carina import __version__
 from carina.errors import PeopleError
 from carina.serving.database import Database
+from carina.serving.intake import Intake
 from carina.serving.settings import Settings
 from carina.serving.web import (
     api,
     api_admin,
     api_films,
+    api_intake,
     api_results,
     pages,
     probes,
@@ -53,12 +55,13 @@ def create_app(
     database: Database,
     archive: Archive,
     duty_status: Callable[[], DutyStatus] | None = None,
+    intake: Intake | None = None,
     clock: Callable[[], datetime] | None = None,
 ) -> FastAPI:
     """The page and the REST interface of a site.
 
     ``duty_status`` speaks for the model where it runs in this process; elsewhere it is known from the
-    table ``health``.
+    table ``health``. Without ``intake`` a new one is made of the database and the archive.
     """
     site = Site(
         settings,
@@ -67,6 +70,7 @@ def create_app(
         duty_status,
         Feed(database),
         Darkroom(),
+        intake or Intake(database, archive, settings),
         clock=clock or utc_now,
     )
 
@@ -88,7 +92,7 @@ def create_app(
         separate_input_output_schemas=False,
     )
     app.state.site = site
-    for part in (api, api_films, api_results, api_admin, pages, probes, signing):
+    for part in (api, api_films, api_intake, api_results, api_admin, pages, probes, signing):
         app.include_router(part.router)
     app.mount("/static", StaticFiles(packages=[("carina.serving.web", "static")]), name="static")
     app.add_exception_handler(NotSignedIn, _not_signed_in)

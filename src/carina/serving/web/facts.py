@@ -21,9 +21,10 @@ from carina.serving.web.forms import (
     StudyFacts,
 )
 from carina.serving.web.listing import Whole
+from carina.serving.worklist import Row as Listed
 
 
-def row(study: Study, now: datetime) -> Row:
+def row(study: Study | Listed, now: datetime) -> Row:
     """One row of the worklist."""
     return Row(**_row(study, now))
 
@@ -32,6 +33,7 @@ def whole(found: Whole, healthy: dict[int, Sequence[str]], heat_maps: bool, now:
     """A study with everything of it; ``healthy`` holds, for each model, the classes that mean no finding."""
     return StudyFacts(
         **_row(found.study, now),
+        issuer=found.study.issuer,
         instances=[
             InstanceFacts(
                 id=each.id,
@@ -99,7 +101,7 @@ def delivery(sent: Delivery) -> DeliveryFacts:
     return DeliveryFacts(**{name: getattr(sent, name) for name in names})
 
 
-def _row(study: Study, now: datetime) -> dict[str, Any]:
+def _row(study: Study | Listed, now: datetime) -> dict[str, Any]:
     until = study.read_at or now
     same = {name: getattr(study, name) for name in _SAME}
     return {

@@ -47,7 +47,6 @@ class Row(BaseModel):
     state: str
     patient_name: str | None
     patient_id: str | None
-    issuer: str | None
     birth_date: str | None
     sex: str | None
     age: float | None
@@ -128,6 +127,7 @@ class StudyFacts(Row):
     """A study with its files, answers and earlier studies."""
 
     notice: str = NOTICE
+    issuer: str | None
     instances: list[InstanceFacts]
     feedback: list[FeedbackFacts]
     priors: list[Row]

@@ -1,18 +1,18 @@
 """The worklist and one study, as the page and the REST interface ask for them.
 
-Reads only. What stands where was decided when a study was decided (``rank``, ``weight``, ``received_at``);
-here it is only sorted by, through the index ``studies_open``.
+Reads only; what the list holds and in which order is :mod:`carina.serving.worklist`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from sqlalchemy import ColumnElement, Select, func, literal, or_, select, tuple_
+from sqlalchemy import func, literal, select, tuple_
 from sqlalchemy.orm import Session, defer
 
+from carina.serving import worklist
 from carina.serving.schema import (
     Delivery,
     Feedback,
@@ -24,6 +24,7 @@ from carina.serving.schema import (
     Series,
     Study,
 )
+from carina.serving.worklist import Filter, Order, Row, State
 
 View = Literal["open", "read", "all"]
 MOST = 200  # rows in one page
@@ -31,64 +32,34 @@ RANKS = {rank.name.lower().replace("_", "-"): rank for rank in Rank}  # "now", "
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
-    """What the list is narrowed to. ``text`` is looked for in patient, accession, description and UID."""
-
-    view: View = "open"
-    rank: Rank | None = None
-    text: str = ""
-    second_reading: bool = False
-
-    def where(self) -> list[ColumnElement[bool]]:
-        """The conditions; those of the rank come last."""
-        found: list[ColumnElement[bool]] = []
-        if self.view == "open":
-            found.append(Study.read_at.is_(None))
-        elif self.view == "read":
-            found.append(Study.read_at.is_not(None))
-        for word in self.text.split()[:6]:
-            pattern = "%" + word.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_") + "%"
-            columns = (Study.patient_name, Study.patient_id, Study.accession, Study.description, Study.uid)
-            found.append(or_(*(column.ilike(pattern, escape="\\") for column in columns)))
-        if self.second_reading:
-            found.append(Study.second_reading.is_(True))
-        return found
-
-    def whole(self) -> list[ColumnElement[bool]]:
-        """All conditions."""
-        return self.where() + ([Study.rank == int(self.rank)] if self.rank is not None else [])
-
-
-@dataclass(frozen=True, slots=True)
 class Page:
     """Some rows of the list; ``counts`` are of all ranks under the filter, ``total`` of the one asked for."""
 
-    rows: Sequence[Study]
+    rows: Sequence[Row]
     total: int
     counts: dict[Rank, int]
 
 
-def page(session: Session, filter_: Filter, offset: int, limit: int) -> Page:
-    """The rows ``offset`` … ``offset + limit`` in the order of need; what was read: the newest first."""
-    limit = min(limit, MOST)
-    counts = dict.fromkeys(Rank, 0)
-    for rank, count in session.execute(
-        select(Study.rank, func.count()).where(*filter_.where()).group_by(Study.rank)
-    ):
-        counts[Rank(rank)] = count
-    total = sum(counts.values()) if filter_.rank is None else counts[filter_.rank]
-    ids = list(session.scalars(_ordered(select(Study.id), filter_).offset(offset).limit(limit)))  # index only
-    found = {study.id: study for study in session.scalars(select(Study).where(Study.id.in_(ids)))}
-    return Page([found[each] for each in ids], total, counts)
+def asked(view: View, urgency: str | None, text: str, second_reading: bool) -> Filter:
+    """The filter of a page's address. What was read stands by when it was read, everything by arrival."""
+    return Filter(
+        state=State(view),
+        order=Order.LATEST if view == "all" else Order.NEED,
+        ranks=(RANKS[urgency],) if urgency else (),
+        text=text or None,
+        second_reading=True if second_reading else None,
+    )
 
 
-def _ordered(query: Select[Any], filter_: Filter) -> Select[Any]:
-    query = query.where(*filter_.whole())
-    if filter_.view == "open":
-        return query.order_by(Study.rank, Study.weight, Study.received_at, Study.id)
-    if filter_.view == "read":
-        return query.order_by(Study.read_at.desc(), Study.id.desc())
-    return query.order_by(Study.received_at.desc(), Study.id.desc())
+def page(session: Session, wanted: Filter, offset: int, limit: int) -> Page:
+    """The rows from ``offset`` on, and how many there are of each rank."""
+    every = replace(wanted, ranks=())
+    if every == Filter():
+        counts = worklist.counts(session)
+    else:
+        counts = {rank: worklist.total(session, replace(every, ranks=(rank,))) for rank in Rank}
+    total = sum(counts[rank] for rank in wanted.ranks or Rank)
+    return Page(worklist.page(session, wanted, offset, min(limit, MOST)), total, counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +72,7 @@ class Whole:
     said: dict[int, PredictionRow]
     feedback: Sequence[Feedback]
     deliveries: Sequence[Delivery]
-    priors: Sequence[Study]
+    priors: Sequence[Row]
     waiting_jobs: int
 
 
@@ -136,7 +107,7 @@ def whole(session: Session, study_id: int) -> Whole | None:
             .options(defer(Delivery.payload))
             .order_by(Delivery.id)
         ).all(),
-        priors=priors(session, study),
+        priors=worklist.prior(session, study),
         waiting_jobs=session.scalar(
             select(func.count())
             .select_from(Job)
@@ -145,22 +116,6 @@ def whole(session: Session, study_id: int) -> Whole | None:
         )
         or 0,
     )
-
-
-def priors(session: Session, study: Study, most: int = 20) -> Sequence[Study]:
-    """Other studies of the same patient: the same PatientID of the same issuer, the newest first.
-
-    A study without a PatientID has none. An unknown issuer is only the same as an unknown issuer.
-    """
-    if not study.patient_id:
-        return ()
-    same_issuer = Study.issuer == study.issuer if study.issuer is not None else Study.issuer.is_(None)
-    return session.scalars(
-        select(Study)
-        .where(Study.patient_id == study.patient_id, same_issuer, Study.id != study.id)
-        .order_by(Study.study_date.desc(), Study.received_at.desc())
-        .limit(most)
-    ).all()
 
 
 def thumbnail(session: Session, study_id: int) -> bytes | None:

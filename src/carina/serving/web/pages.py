@@ -20,7 +20,6 @@ from carina.serving.schema import AuditEntry, Delivery, Event, JobState, Rank
 from carina.serving.web import dashboard, facts, listing, words
 from carina.serving.web.api import healthy_classes
 from carina.serving.web.forms import NOTICE, Number
-from carina.serving.web.listing import RANKS, Filter
 from carina.serving.web.plots import meter
 from carina.serving.web.site import Here, Site, faults, model_card, step
 from carina.serving.web.who import Admin, Reader, Viewer
@@ -79,7 +78,7 @@ Urgency = Annotated[str | None, Query(pattern="^(now|soon|not-analysed|not-flagg
 def _list(
     site: Site, session: Session, view: listing.View, urgency: str | None, q: str, second: bool, offset: int
 ) -> dict[str, Any]:
-    wanted = Filter(view, RANKS[urgency] if urgency else None, q, second)
+    wanted = listing.asked(view, urgency, q, second)
     found = listing.page(session, wanted, offset, ROWS)
 
     def address(**change: object) -> str:
@@ -98,7 +97,8 @@ def _list(
     return {
         "rows": [(study, facts.row(study, now)) for study in found.rows],
         "found": found,
-        "filter": wanted,
+        "text": q,
+        "second": second,
         "view": view,
         "urgency": urgency,
         "offset": offset,

@@ -22,6 +22,7 @@ from carina.serving.settings import Settings
 
 if TYPE_CHECKING:
     from carina.serving.archive import Archive
+    from carina.serving.intake import Intake
     from carina.serving.web.darkroom import Darkroom
     from carina.serving.web.live import Feed
 
@@ -56,6 +57,7 @@ class Site:
     duty_status: Callable[[], DutyStatus] | None
     feed: Feed
     darkroom: Darkroom
+    intake: Intake
     clock: Callable[[], datetime]
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from carina.scoring.triage import score_text
 from carina.serving.schema import Rank, Study
+from carina.serving.worklist import Row
 
 RANK_WORDS: dict[int, str] = {
     Rank.NOW: "now",
@@ -92,7 +93,7 @@ def size(value: int) -> str:
     return f"{value / 1e6:.1f} MB" if value >= 100_000 else f"{value / 1e3:.0f} kB"
 
 
-def state(study: Study) -> str:
+def state(study: Study | Row) -> str:
     """What has become of a study, in a word or two."""
     if study.read_at is not None:
         return f"read by {study.read_by or 'somebody'}"
@@ -101,7 +102,7 @@ def state(study: Study) -> str:
     return "analysed" if study.p_disease is not None else "needs a reader"
 
 
-def years(study: Study) -> str:
+def years(study: Study | Row) -> str:
     """``67 y, F`` of age and sex, as far as they are known."""
     age = "" if study.age is None else f"{study.age:.0f} y" if study.age >= 2 else f"{12 * study.age:.0f} mo"
     return ", ".join(filter(None, (age, study.sex)))
