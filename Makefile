@@ -8,7 +8,7 @@ STAMP   := $(VENV)/.installed
 JOBS    ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench system-deps clean
+.PHONY: help demo test lint smoke bench system-deps clean
 
 help:            ## what can be made
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -31,6 +31,9 @@ lint: $(STAMP)   ## format, lint, types, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+smoke: $(STAMP)  ## the wheel alone, without extras, in a clean environment: it scores, and brings no torch
+	./.ci/smoke $(BIN)/python
 
 bench: $(STAMP)  ## measure on real films: CARINA_REAL_DATA=FOLDER, offline also CARINA_BACKBONE=local-dir:PATH
 	$(BIN)/python benchmarks/real.py

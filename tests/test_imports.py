@@ -31,8 +31,10 @@ def modules_after(code: str) -> set[str]:
         "carina.images.phantom",
         "carina.images.prepare",
         "carina.images.read",
+        "carina.scoring.cluster",
         "carina.scoring.run",
         "carina.scoring.scorer",
+        "carina.scoring.stored",
         "carina.scoring.triage_run",
         "carina.scoring.worklist_files",
     ],
@@ -69,6 +71,11 @@ def test_evaluation_never_imports_torch() -> None:
         "triage",
         "site-check",
         "migrate",
+        "serve",
+        "worklist",
+        "db",
+        "backup",
+        "restore",
     ],
 )
 def test_help_imports_no_room(verb: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from shlex import quote
 
 from carina.errors import CarinaError
 from carina.folders import check_can_write
@@ -42,3 +43,14 @@ def steps(out: Path, *, per_class: int) -> tuple[tuple[str, ...], ...]:
         ("score", films / "unseen" / "films", "--model", bundle, *scores),
     )
     return tuple(tuple(str(word) for word in line) for line in lines)
+
+
+def serving_lines(out: Path) -> tuple[str, ...]:
+    """The command lines that serve the demonstration's model and send it films, as a user types them."""
+    data, films = quote(str(out / "data")), quote(str(out / "films" / "unseen" / "films"))
+    return (
+        f"carina serve --model {quote(str(out / 'run' / 'bundle'))} --data {data}",
+        f"carina user add NAME --role admin --data {data}",
+        f"storescu -aec CARINA +sd +r +sp '*.dcm' 127.0.0.1 11112 {films}",
+        f"carina worklist --data {data}",
+    )

@@ -17,7 +17,8 @@
     │   ├── CatalogueError        a catalogue is missing, incomplete or damaged
     │   ├── CacheError            a prepared film cannot be had
     │   ├── DecisionError         a file does not hold a person's decisions
-    │   └── FetchError            a public set cannot be had whole, or must be asked for
+    │   ├── FetchError            a public set cannot be had whole, or must be asked for
+    │   └── RemoteError           a store of films does not answer
     ├── RecipeError           a recipe key is unknown, wrong or contradicts another
     ├── WeightsError          weights do not fit the network they were meant for
     ├── RunError              a run folder cannot be started, resumed or finished
@@ -32,7 +33,9 @@
     │   ├── NotDicom              it is no DICOM instance
     │   ├── NotStored             a DICOM object of a kind that is not taken
     │   └── InstanceTooLarge      more bytes than one instance may have
+    ├── RequestError          a request breaks the form it claims to have
     ├── ListenerError         the DICOM port cannot be opened, or would be open to anybody
+    ├── ServiceError          the service cannot be started as it was asked to
     ├── DatabaseError         the database cannot be used as it is
     ├── PeopleError           a user or a key cannot be made, changed or found
     ├── SignInRefused         the name and the password were not taken, or not looked at
@@ -42,6 +45,7 @@
     ├── StepError             the roll-out may not go to that step yet
     ├── ReportError           a table of reports cannot be read
     ├── DecoderError          no process can be started that decodes films
+    ├── ClusterError          a cluster cannot be reached, or cannot score what it was given
     └── MissingExtra          an optional part of Carina is not installed
 
 A message names the thing, what is wrong with it, and the cure, in one line:
@@ -161,6 +165,10 @@ class FetchError(DataError):
     """A public set cannot be had whole, or must be asked for."""
 
 
+class RemoteError(DataError):
+    """A store of films does not answer."""
+
+
 class RecipeError(CarinaError):
     """A recipe key is unknown, wrong or contradicts another."""
 
@@ -232,8 +240,16 @@ class InstanceTooLarge(StoreError):
     status, http = 0xC001, 413
 
 
+class RequestError(CarinaError):
+    """A request breaks the form it claims to have; a web server answers 400."""
+
+
 class ListenerError(CarinaError):
     """The DICOM port cannot be opened, or would be open to anybody."""
+
+
+class ServiceError(CarinaError):
+    """The service cannot be started as it was asked to: open to anybody, a port that is taken."""
 
 
 class DatabaseError(CarinaError):
@@ -274,6 +290,10 @@ class ReportError(CarinaError):
 
 class DecoderError(CarinaError):
     """No process can be started that decodes films."""
+
+
+class ClusterError(CarinaError):
+    """A cluster cannot be reached, or cannot score what it was given."""
 
 
 class MissingExtra(CarinaError):

@@ -54,6 +54,9 @@ def totals(summary: ScoreSummary, paths: Sequence[str], out: object = None) -> I
     if not summary.scored + summary.refused:
         yield f"warning: no film was found in {', '.join(map(printable, paths))}"
     yield f"{summary.scored} scored, {summary.refused} refused (they need a reader){skipped}"
+    if summary.elsewhere:
+        verb = "film has" if summary.elsewhere == 1 else "films have"
+        yield f"warning: {summary.elsewhere} {verb} more heat outside the lung fields than inside: look twice"
     if out is not None:
         yield f"scores      {out}"
 

@@ -10,6 +10,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -444,6 +445,14 @@ def test_a_film_that_takes_for_ever_is_refused(works: Any) -> None:
     assert isinstance(answers[0], UnreadableImage)
     assert "took too long" in str(answers[0])
     assert answers[1] == "a.png"
+
+
+def test_whoever_stops_does_not_wait_for_a_film_that_takes_minutes(works: Any) -> None:
+    answers = ask_all([Path("a.png"), Path("sleeper.png")], "odd_works:work", lambda m: m[0], workers=1)
+    assert next(answers) == (0, {"name": "a.png"})
+    began = time.monotonic()
+    answers.close()  # type: ignore[attr-defined]
+    assert time.monotonic() - began < 5
 
 
 def test_a_reader_that_talks_nonsense_is_not_believed(works: Any) -> None:

@@ -139,7 +139,7 @@ def test_what_was_begun_ahead_is_not_read_twice(films: Path) -> None:
         assert isinstance(decoders.load(film(films, 1)), Decoded)
         (only,) = decoders._idle
         assert only.child.served == 2
-    assert only.child.pid == -1
+    assert only.child.pid is None
 
 
 def test_a_process_that_cannot_be_started_is_an_error_and_no_refusal(

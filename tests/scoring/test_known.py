@@ -75,6 +75,32 @@ def test_a_bundle_that_was_just_written_gets_no_receipt(
     assert Bundle.known(root) is None
 
 
+def test_a_gpu_is_used_where_onnx_runtime_was_built_for_one_and_nothing_is_kept(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    root = tiny_bundle(tmp_path / "m")
+    asked: list[object] = []
+
+    def fake(graph: bytes, options: object, providers: list[object]) -> str:
+        asked.extend(providers)
+        return "a session"
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", fake)
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+    bundle = Bundle.open(root)
+    before = set(folder.iterdir())
+    assert str(session.open_session(bundle)) == "a session"
+    assert asked == [
+        ("CUDAExecutionProvider", {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}),
+        "CPUExecutionProvider",
+    ]
+    assert set(folder.iterdir()) == before
+
+
 def test_the_kept_graph_gives_the_same_numbers_bit_for_bit(tmp_path: Path, folder: Path) -> None:
     root = tiny_bundle(tmp_path / "m")
     first = Scorer(root).predict(pixels())

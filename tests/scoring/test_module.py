@@ -158,3 +158,28 @@ def test_the_verb_reads_its_folders_from_the_environment(task: Path, bundle: Pat
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("3 not analysed: needs a reader.")  # two are noise, and no chest films
     assert (task / "out" / "result.json").exists()
+
+
+def test_the_container_recipe_names_what_there_is_and_no_registry(task: Path, bundle: Path) -> None:
+    root = Path(__file__).parents[2]
+    recipe = (root / "deploy" / "mercure" / "Dockerfile").read_text()
+    lines = [
+        line.split() for line in recipe.splitlines() if line.startswith(("FROM", "COPY", "ENV", "ENTRYP"))
+    ]
+    assert {line[1] for line in lines if line[0] == "FROM"} == {"python:3.11-slim"}
+    for line in lines:
+        if line[0] == "COPY" and not line[1].startswith("--"):
+            assert all((root / name).exists() for name in line[1:-1]), line
+    environment = dict(word.split("=") for line in lines if line[0] == "ENV" for word in line[1:])
+    entry = json.loads(recipe[recipe.index("ENTRYPOINT") + 10 :])
+    done = subprocess.run(  # as mercure does: another's home, none of ours, nothing but the two folders
+        [sys.executable, "-m", *entry],
+        env={
+            "PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.environ["PATH"], "HOME": "/nonexistent",
+            **environment, "CARINA_MODEL": str(bundle),
+            "MERCURE_IN_DIR": str(task / "in"), "MERCURE_OUT_DIR": str(task / "out"),
+        },
+        cwd="/", capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (task / "out").iterdir()] == ["result.json"]

@@ -270,7 +270,7 @@ def test_films_are_read_only_as_fast_as_answers_are_taken(scorer: Scorer, films:
             taken += 1
             yield films / "film_00.png"
 
-    answers = scorer._answers(Input(str(path), path=path) for path in endless())  # type: ignore[attr-defined]
+    answers = scorer.answers(Input(str(path), path=path) for path in endless())  # type: ignore[attr-defined]
     for _ in range(40):
         next(answers)
     assert taken <= 40 + scorer.batch * (scorer.threads + 3)

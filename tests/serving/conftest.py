@@ -14,6 +14,7 @@ from carina.serving.schema import Base
 from carina.serving.settings import Settings
 from tests.bundles import tiny_bundle
 from tests.serving.postgres import Cluster
+from tests.serving.results.ward import Shelf
 
 _numbers = itertools.count()
 
@@ -77,3 +78,9 @@ def settings(tmp_path: Path, bundle: Path) -> Settings:
             "web": {"port": 0},
         }
     )
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    """Stored films in memory, for what needs no archive."""
+    return Shelf()

@@ -177,6 +177,21 @@ def test_a_broken_message_ends_its_association_and_nothing_else(site: Site, frag
     assert send_one(site, 7) <= SERVED_WITHIN
 
 
+def test_a_fault_with_one_caller_leaves_the_gate_open_for_the_next(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("carina.serving.listener.Served.start", no_thread)
+        assert not established(site).is_established
+    assert site.listener.listening
+    assert site.listener.associations == 0
+    assert send_one(site, 7) <= SERVED_WITHIN
+
+
+def no_thread(_: object) -> None:
+    raise RuntimeError("can't start new thread")
+
+
 def test_a_sender_that_vanishes_in_the_middle_leaves_nothing(site: Site) -> None:
     association = site.associate()
     body = instance(7, side=512)

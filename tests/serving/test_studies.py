@@ -156,11 +156,11 @@ def test_a_late_film_opens_a_study_again_and_its_results_are_sent_anew(
         studies.settle(session, NOON + timedelta(seconds=11), settings, sent)
     with sqlite.write() as session:
         (kept,) = studies.locked(session, [study.id])
-        kept.read_at, kept.read_by = NOON + timedelta(hours=1), "anna"
-        studies.arrive(kept, later, settings.waits)
+        kept.state, kept.version, kept.last_received_at = StudyState.RECEIVING, 2, later  # as intake does
         late = add_film(session, kept, at=later)
-        assert (kept.state, kept.version, kept.outcome) == (StudyState.RECEIVING, 2, None)
-        assert (kept.read_at, kept.received_at, kept.rank) == (None, later, Rank.NOT_ANALYSED)
+        assert not studies.decide(session, kept, later, settings)
+        assert (kept.outcome, kept.rank) == (None, Rank.NOT_ANALYSED)
+        assert kept.due_at == later + timedelta(minutes=120)  # it waits since it was opened again
     with sqlite.write() as session:
         (kept,) = studies.locked(session, [study.id])
         say(session, session.get_one(Instance, late.id), SOON)

@@ -21,6 +21,7 @@ from carina.children.wire import Message, receive, send
 from carina.errors import DecoderError
 
 _FAREWELL = 0.5  # seconds that a process may take to end by itself
+_GLANCE = 250  # ms between looks at whether anybody still waits for the answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class Child:
         self._ready = False
         self._deadline = 0.0
         self._begun: Message | None = None
+        self._given_up = False
 
     def ask(self, head: dict[str, Any], payload: bytes = b"") -> Message | Ended:
         """The answer to one request.
@@ -77,6 +79,10 @@ class Child:
         with suppress(BrokenPipeError):  # it is dead; finishing will say so
             send(self._requests, head, payload)
         self._begun = head, payload
+
+    def give_up(self) -> None:
+        """Said from another thread: nobody waits for the answer any more, so the process is ended soon."""
+        self._given_up = True
 
     def close(self) -> None:
         """End the process; it holds nothing that could be lost."""
@@ -118,11 +124,12 @@ class Child:
         return Ended(how=signal.strsignal(signalled) if signalled else None)
 
     def _wait(self) -> None:
-        """Until something can be read; raises ``TimeoutError`` at the deadline."""
+        """Until something can be read; raises ``TimeoutError`` at the deadline, or given up."""
         poll = select.poll()
         poll.register(self._answers, select.POLLIN)
-        if not poll.poll(max(0.0, self._deadline - time.monotonic()) * 1000):
-            raise TimeoutError
+        while not poll.poll(min(_GLANCE, max(0.0, self._deadline - time.monotonic()) * 1000)):
+            if self._given_up or time.monotonic() >= self._deadline:
+                raise TimeoutError
 
     def _start(self) -> None:
         ours_out, ours_in = _pipe(), _pipe()  # (read, write) each

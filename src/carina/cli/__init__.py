@@ -15,7 +15,20 @@ from typing import Annotated, Any
 import typer
 
 from carina import __version__
-from carina.cli import bundles, claims, decisions, learning, people, pipelines, review, sets, study, trust
+from carina.cli import (
+    bundles,
+    claims,
+    decisions,
+    learning,
+    monitoring,
+    people,
+    pipelines,
+    review,
+    serving,
+    sets,
+    study,
+    trust,
+)
 from carina.cli.options import Devices, Mlflow, Nodes, Precision
 from carina.errors import CarinaError, MissingExtra
 
@@ -38,6 +51,8 @@ app.add_typer(review.app)
 app.add_typer(study.app)
 app.add_typer(bundles.app)
 app.add_typer(pipelines.app)
+app.add_typer(serving.app)
+app.add_typer(monitoring.app)
 app.add_typer(people.app)
 
 
@@ -266,13 +281,19 @@ def score(
             help="Add the corrected probability of disease where this share of people has it: 0.05."
         ),
     ] = None,
+    engine: Annotated[str, typer.Option(help="local: this machine; ray: a cluster, for millions.")] = "local",
+    cluster: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Of a running Ray cluster; else one is started here."),
+    ] = None,
 ) -> None:
     """Score new films. What cannot be read is listed as refused, never as normal."""
     from carina import lines
-    from carina.scoring.run import score_films
+    from carina.cli.engines import named, scoring
 
     if resume and out is None:
         raise typer.BadParameter("there is nothing to resume without --out", param_hint="--resume")
+    score_films = scoring(_one_of("--engine", engine, ("local", "ray")), out, heatmaps, cluster, prevalence)
     from carina.terminal import bars, notes, output
 
     bundle: Any = model
@@ -287,17 +308,15 @@ def score(
     try:
         with bars() as tell:
             summary = score_films(
-                paths,
+                named(paths),
                 bundle,
-                out=out,
-                heatmaps=heatmaps,
                 threads=threads,
                 top=top,
                 resume=resume,
                 check=check,
                 sets=floors,
-                posterior=later,
                 progress=tell,
+                **({} if later is None else {"posterior": later}),
             )
     except KeyboardInterrupt as stop:  # typer would end without a word
         print("; ".join(["carina: stopped", *getattr(stop, "__notes__", ())]), file=sys.stderr)
@@ -321,7 +340,7 @@ def demo(
     ] = True,
 ) -> None:
     """Walk the whole road on synthetic films, printing each command before it runs."""
-    from carina.demo import start_over, steps
+    from carina.demo import serving_lines, start_over, steps
     from carina.terminal import output
 
     start_over(out)
@@ -330,6 +349,11 @@ def demo(
         app(list(line), standalone_mode=False)
     report = (out / "evaluation" / "report.html").resolve()
     output().print(f"\nThe report: {report}\n{NOTICE}", markup=False)
+    output().print(
+        "\nThe hospital side; films are sent from a second terminal, or dragged onto the page:", markup=False
+    )
+    for words in serving_lines(out):
+        output().print(f"$ {words}", style="bold", markup=False, soft_wrap=True)
     if open_report and sys.stdout.isatty():
         typer.launch(report.as_uri())
 

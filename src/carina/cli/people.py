@@ -204,8 +204,8 @@ def _people(config: Path | None, data: Path | None) -> Iterator[Database]:
         import argon2  # noqa: F401
 
         from carina.serving.database import Database
-        from carina.serving.schema import Base
         from carina.serving.settings import read_settings
+        from carina.serving.upgrades import upgrade
     except ModuleNotFoundError as error:
         raise MissingExtra("carina user, key and audit-log", "serve") from error
 
@@ -213,7 +213,7 @@ def _people(config: Path | None, data: Path | None) -> Iterator[Database]:
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     database = Database(settings.database_url)
     try:
-        Base.metadata.create_all(database.engine)
+        upgrade(database)
         yield database
     finally:
         database.close()

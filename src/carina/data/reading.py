@@ -100,9 +100,10 @@ def ask_all(
         waiting.put(i)
     done: queue.SimpleQueue[tuple[int, T | ImageError] | BaseException] = queue.SimpleQueue()
     stop = threading.Event()
+    count = min(cores() if workers is None else workers, len(paths))
+    children = [Child(work, limits) for _ in range(count)]
 
-    def attend() -> None:
-        child = Child(work, limits)
+    def attend(child: Child) -> None:
         try:
             while not stop.is_set():
                 i = waiting.get_nowait()
@@ -114,8 +115,7 @@ def ask_all(
         finally:
             child.close()
 
-    count = min(cores() if workers is None else workers, len(paths))
-    threads = [threading.Thread(target=attend, daemon=True) for _ in range(count)]
+    threads = [threading.Thread(target=attend, args=(child,), daemon=True) for child in children]
     for thread in threads:
         thread.start()
     try:
@@ -126,6 +126,8 @@ def ask_all(
             yield answer
     finally:
         stop.set()
+        for child in children:  # whoever stops does not wait for a film that takes minutes
+            child.give_up()
         for thread in threads:
             thread.join()
 

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from carina.evaluation import stability
+from carina.evaluation.stability import SHIFT
 from carina.scoring.operating import Watch
 
 SURE = 0.01  # chance of a false alarm of each test, were all films independent
-SHIFT = 0.2  # population stability index from which a shift matters (a rule of thumb of the field)
-_BINS = 10
 _SHARES = np.linspace(0, 1, 101)  # shares of disease that are tried
 
 Scores = NDArray[np.float64]
@@ -74,15 +74,8 @@ def shift_of(scores: Scores, watch: Watch, ill: NDArray[np.bool_] | None = None)
 
 
 def _compared(scores: Scores, then: Scores) -> Shift:
-    edges = np.unique(np.quantile(then, np.linspace(0, 1, _BINS + 1)[1:-1]))
-    shares = [
-        (np.bincount(np.searchsorted(edges, each, "right"), minlength=len(edges) + 1) + 0.5)
-        / (len(each) + 0.5 * (len(edges) + 1))
-        for each in (then, scores)
-    ]
-    index = float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())
     luck = float(stats.ks_2samp(then, scores).pvalue)
-    return Shift(index, luck, float(np.median(then)), float(np.median(scores)))
+    return Shift(stability.index(then, scores), luck, float(np.median(then)), float(np.median(scores)))
 
 
 def _share(scores: Scores, ill: Scores, well: Scores) -> float | None:

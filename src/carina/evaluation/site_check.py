@@ -34,7 +34,8 @@ try:
     from carina.evaluation.planner import allowed_misses, needed, showing
     from carina.evaluation.promises import Held, held
     from carina.evaluation.selection import ALL, ask, chosen_on_them, side, trained_on, trained_on_them, truth
-    from carina.evaluation.shift import SHIFT, SURE, Shift, shift_of
+    from carina.evaluation.shift import SURE, Shift, shift_of
+    from carina.evaluation.stability import SHIFT
     from carina.evaluation.wording import at_least, counted, exactly, percent
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in ("scipy", "sklearn"):

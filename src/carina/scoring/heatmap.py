@@ -22,12 +22,13 @@ from PIL.PngImagePlugin import PngInfo
 from carina.errors import OutputError
 from carina.images.headers import DRAWN
 from carina.records import Prediction
+from carina.scoring import heat
 
 _SIDE = 448  # pixels of the film's longer way in the picture, at least
 _STRONGEST = 0.75  # opacity of the highest contribution: the film stays visible under it
-_MARGIN, _TITLE, _BAR, _FOOT = 12, 44, 16, 26  # pixels
+_MARGIN, _TITLE, _BAR, _FOOT = 12, 44, 16, 44  # pixels
 _NOTICE = "Where the network looked, not where disease is. Research use; not a medical device."
-_INK, _PAPER = (25, 25, 25), (255, 255, 255)
+_INK, _PAPER, _ALARM = (25, 25, 25), (255, 255, 255), (176, 0, 32)
 
 # Dark red → orange → pale yellow. Lightness (CIE L*) rises evenly from 25 to 93, so equal steps of
 # contribution look like equal steps, and the order survives gray printing and red-green blindness.
@@ -70,16 +71,18 @@ def overlay(prepared: NDArray[np.uint8], cam: NDArray[np.float32], title: str = 
     """``prepared`` (S, S) uint8 and ``cam`` (h, w) in logits → an RGB picture with a colour bar.
 
     Only positive contributions are drawn, the stronger the more opaque; the bar gives the scale, from
-    0 to the highest contribution in this film.
+    0 to the highest contribution in this film. Below stands how much of it lies outside the lung fields.
     """
     side = _SIDE * max(1, round(prepared.shape[0] / _SIDE))
     blended, top = blend(prepared, cam, side)
     canvas = Image.new("RGB", (side + 2 * _MARGIN + 88, side + _TITLE + _FOOT), _PAPER)
     canvas.paste(Image.fromarray(blended), (_MARGIN, _TITLE))
     _write_title(canvas, title)
-    ImageDraw.Draw(canvas).text(
-        (_MARGIN, side + _TITLE + _FOOT // 2), _NOTICE, fill=_INK, font=_font(12), anchor="lm"
-    )
+    pen, foot, share = ImageDraw.Draw(canvas), side + _TITLE, heat.outside(cam)
+    said = f"{share:.0%} of it lies outside the lung fields" + (": look twice" if share > heat.BOUND else "")
+    colour = _ALARM if share > heat.BOUND else _INK
+    pen.text((_MARGIN, foot + 13), said if top > 0 else "", fill=colour, font=_font(12), anchor="lm")
+    pen.text((_MARGIN, foot + 31), _NOTICE, fill=_INK, font=_font(12), anchor="lm")
     _draw_bar(canvas, left=side + 2 * _MARGIN, height=side, top=top)
     return canvas
 
@@ -89,13 +92,10 @@ def blend(
 ) -> tuple[NDArray[np.uint8], float]:
     """The film with its heat alone, (side, side, 3) uint8, and the highest contribution in logits (≥ 0)."""
     film = Image.fromarray(prepared).resize((side, side), Image.Resampling.BICUBIC)
-    heat = np.clip(
-        np.asarray(Image.fromarray(cam.astype(np.float32)).resize((side, side), Image.Resampling.BILINEAR)),
-        0,
-        None,
-    )
-    top = float(heat.max())
-    share = heat / top if top > 0 else heat  # (side, side) in [0, 1]
+    wide = Image.fromarray(cam.astype(np.float32)).resize((side, side), Image.Resampling.BILINEAR)
+    positive = np.clip(np.asarray(wide), 0, None)
+    top = float(positive.max())
+    share = positive / top if top > 0 else positive  # (side, side) in [0, 1]
     alpha = (share * _STRONGEST)[..., np.newaxis]
     gray = np.asarray(film, dtype=np.float32)[..., np.newaxis]
     blended = gray * (1 - alpha) + _colours()[(share * 255).astype(np.uint8)] * alpha

@@ -1,8 +1,8 @@
 """What a user names on the command line, as films one by one: files, folders, patterns, zip archives.
 
-Knows paths and archives, not images: what is no film finds its refusal when it is read. Nothing is
-lost in silence: every regular file gives an item, except hidden files, what desktops leave behind
-and text beside the films, and those are counted.
+Knows paths and archives, not images: what is no film finds its refusal when it is read. Addresses
+(``s3://…``) are left to :mod:`carina.scoring.stored`. Nothing is lost in silence: every regular file gives
+an item, except hidden files, what desktops leave behind and text beside the films, and those are counted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import stat
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -30,7 +30,7 @@ _BESIDE = frozenset(
     {".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet", ".xml", ".md", ".html", ".htm", ".xlsx", ".pdf"}
 )
 _CHUNK = 1 << 20  # bytes
-_DAMAGE = (
+DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
     lzma.LZMAError,
@@ -44,11 +44,19 @@ _DAMAGE = (
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One film to score. ``name`` is what the score table says; ``data`` is set for archive members."""
+    """One film to score. ``name`` is what the score table says; ``data`` is set for what was read already.
+
+    ``path`` or ``address`` says where the film lies; for a ``member`` of an archive where that lies, the
+    member's number among its files in order of their names, and -1 for what is no member. ``size`` is
+    what a store says, in bytes, and -1 where nobody says.
+    """
 
     name: str
     path: Path | None = None
     data: bytes | None = None
+    address: str | None = None
+    member: int = -1
+    size: int = -1
 
     @property
     def source(self) -> Path | bytes:
@@ -81,8 +89,9 @@ def films(
     pattern may hold ``*``, ``?``, ``[…]`` and ``**``; a member of an archive is called
     ``archive.zip!/inner/film.png`` and is read in memory, never written to disk. A file that is
     named itself is always tried. The folder ``without`` is left out wherever it lies below a named one: heat
-    maps are written there meanwhile. Without ``contents`` members of archives are named and not read, for
-    whoever only counts. What cannot be read gives a :class:`~carina.records.Refusal`.
+    maps are written there meanwhile. An address (``s3://bucket/folder``) is listed by its store. Without
+    ``contents`` what lies in archives and stores is named and not read. What cannot be read gives a
+    :class:`~carina.records.Refusal`.
     Raises :class:`~carina.errors.SourceError` before the first film when a path does not exist or
     a pattern matches nothing: the user typed it, and wants to know.
     """
@@ -91,10 +100,15 @@ def films(
     return _each(named, _Walk(skipped, os.path.realpath(without) if without is not None else "", contents))
 
 
-def _named(text: str) -> list[Path]:
-    """The paths that one argument stands for. An existing path wins over its reading as a pattern."""
+def _named(text: str) -> Sequence[Path | str]:
+    """The paths, or the address, that one argument stands for. A path that exists wins."""
     if os.path.lexists(text):
         return [Path(text)]
+    if "://" in text:
+        from carina.scoring import stored  # stores are another's business, and so is their library
+
+        stored.check(text)
+        return [text]
     if glob.has_magic(text):
         found = sorted(glob.iglob(text, recursive=True))  # noqa: PTH207 - Path.glob wants a root
         if not found:
@@ -118,9 +132,13 @@ class _Walk:
     contents: bool
 
 
-def _each(named: list[Path], walk: _Walk) -> Iterator[Input | Refusal]:
+def _each(named: list[Path | str], walk: _Walk) -> Iterator[Input | Refusal]:
     for path in named:
-        if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where access is denied
+        if isinstance(path, str):
+            from carina.scoring import stored
+
+            yield from stored.films(path, walk.skipped, contents=walk.contents)
+        elif os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where access is denied
             yield from _folder(path, walk)
         else:
             yield from _file(path, walk)
@@ -137,7 +155,7 @@ def _folder(folder: Path, walk: _Walk) -> Iterator[Input | Refusal]:
             waiting.pop()
             continue
         name = names.pop()
-        path, kind = here / name, _not_a_film(name)
+        path, kind = here / name, not_a_film(name)
         if kind is not None:
             walk.skipped.kinds[kind] += 1
         elif not os.path.isdir(path):  # noqa: PTH112 - as in _each
@@ -179,24 +197,48 @@ def _archive(path: Path, walk: _Walk) -> Iterator[Input | Refusal]:
     name = printable(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            members = [member for member in archive.infolist() if not member.is_dir()]
-            if len(members) > MAX_MEMBERS:
-                fault = f"too_large: {len(members):,} files, more than {MAX_MEMBERS:,}"
-                yield Refusal(name, "too_large", f"{fault}; unpack it and score the folder")
-                return
-            for member in sorted(members, key=lambda member: member.filename):
-                kind = next(filter(None, map(_not_a_film, PurePosixPath(member.filename).parts)), None)
-                if kind is not None:
-                    walk.skipped.kinds[kind] += 1
-                elif not walk.contents:
-                    yield Input(f"{name}!/{member.filename}", data=b"")
+            for found in listed(archive, name, walk.skipped):
+                if isinstance(found, Refusal):
+                    yield found
+                    return
+                number, member, film = found
+                if walk.contents:
+                    yield read_member(archive, member, film)
                 else:
-                    yield _member(archive, member, f"{name}!/{member.filename}")
-    except _DAMAGE as error:
-        yield Refusal(name, "unreadable", f"unreadable: not a readable zip archive ({error}); pack it again")
+                    yield Input(film, path=path, data=b"", member=number)
+    except DAMAGE as error:
+        yield damaged(name, error)
 
 
-def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> Input | Refusal:
+def listed(
+    archive: zipfile.ZipFile, name: str, skipped: Skipped
+) -> Iterator[tuple[int, zipfile.ZipInfo, str] | Refusal]:
+    """The films of an archive: number, member and name of each; a refusal where there are too many."""
+    members = in_order(archive)
+    if len(members) > MAX_MEMBERS:
+        fault = f"too_large: {len(members):,} files, more than {MAX_MEMBERS:,}"
+        yield Refusal(name, "too_large", f"{fault}; unpack it and score the folder")
+        return
+    for number, member in enumerate(members):
+        kind = next(filter(None, map(not_a_film, PurePosixPath(member.filename).parts)), None)
+        if kind is not None:
+            skipped.kinds[kind] += 1
+        else:
+            yield number, member, f"{name}!/{member.filename}"
+
+
+def in_order(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """The files of an archive in the order of their names."""
+    members = [member for member in archive.infolist() if not member.is_dir()]
+    return sorted(members, key=lambda member: member.filename)
+
+
+def damaged(name: str, error: Exception) -> Refusal:
+    """What is said of an archive that cannot be read."""
+    return Refusal(name, "unreadable", f"unreadable: not a readable zip archive ({error}); pack it again")
+
+
+def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> Input | Refusal:
     """One member's bytes; a fault of it is its own refusal and leaves the others alone."""
     if member.flag_bits & 0x1:
         return Refusal(name, "unreadable", "unreadable: it is encrypted; pack it without a password")
@@ -207,7 +249,7 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> Inp
             return Input(name, data=_inflate(file, name))
     except ImageTooLarge as error:
         return Refusal(name, error.code, error.reason)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         return Refusal(name, "unreadable", f"unreadable: damaged in the archive ({error}); pack it again")
 
 
@@ -224,7 +266,7 @@ def _inflate(file: IO[bytes], name: str) -> bytes:
     return b"".join(parts)
 
 
-def _not_a_film(name: str) -> str | None:
+def not_a_film(name: str) -> str | None:
     """The kind of a file or folder that nobody means as a film, or ``None``."""
     if name.lower() in _LITTER:
         return "system"

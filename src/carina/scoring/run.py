@@ -43,7 +43,8 @@ class Listed:
 class ScoreSummary:
     """What became of the films: counts, the most suspicious first, and the first refusals.
 
-    ``skipped`` counts files that are no films and were not tried (notes, tables, hidden files).
+    ``skipped`` counts files that are no films and were not tried (notes, tables, hidden files). ``elsewhere``
+    counts scored films whose heat map lies mostly outside the lung fields, where heat maps were drawn.
     """
 
     scored: int
@@ -51,6 +52,7 @@ class ScoreSummary:
     skipped: int
     top: tuple[Listed, ...]
     refusals: tuple[Refusal, ...]
+    elsewhere: int = 0
 
 
 def score_films(
@@ -70,23 +72,24 @@ def score_films(
     """Score films, folders, globs and zip archives with one bundle.
 
     ``out`` is a ``.csv``, ``.jsonl`` or ``.parquet`` table with one row a film, in the order named;
-    ``heatmaps`` a folder that gets one overlay PNG for every scored film. With ``check`` a film that the
-    model was not made for (:mod:`carina.scoring.abstain`) is refused, whatever its score; ``sets`` adds the
-    column of prediction sets, ``posterior`` that of the corrected probability at a prevalence. A run that
-    was stopped leaves its rows beside ``out``; with ``resume`` they are kept, and only the other films are
-    scored. Raises ``BundleError`` when the bundle is not whole, ``OutputError`` when a result cannot be
-    written (before the first film where the place itself is wrong), and ``SourceError`` when a named path
-    does not exist. A film that cannot be read ends nothing: it is counted and listed.
+    ``heatmaps`` a folder that gets one overlay PNG for every scored film, and the table a column that says
+    how much of each lies outside the lung fields. With ``check`` a film that the model was not made for
+    (:mod:`carina.scoring.abstain`) is refused, whatever its score; ``sets`` adds the column of prediction
+    sets, ``posterior`` that of the corrected probability at a prevalence. A run that was stopped leaves its
+    rows beside ``out``; with ``resume`` they are kept, and only the other films are scored. Raises
+    ``BundleError`` when the bundle is not whole, ``OutputError`` when a result cannot be written (before the
+    first film where the place itself is wrong), and ``SourceError`` when a named path does not exist. A film
+    that cannot be read ends nothing: it is counted and listed.
     """
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     named = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    skipped, tally = Skipped(), _Tally(top, sets, posterior)
+    skipped, tally = Skipped(), Tally(top, sets, posterior)
     with ExitStack() as stack:
         if heatmaps is not None:
             stack.enter_context(_claimed(heatmaps))
-        table = (
-            None if out is None else stack.enter_context(_table(out, bundle, sets, posterior, check, resume))
-        )
+        drawn = heatmaps is not None
+        begun = None if out is None else _table(out, bundle, sets, posterior, check, resume, drawn)
+        table = None if begun is None else stack.enter_context(begun)
         for row in table.earlier() if table is not None else ():
             tally.add_earlier(row)
         decoders = stack.enter_context(Decoders(bundle.preparation))
@@ -99,18 +102,18 @@ def score_films(
             if table is not None:
                 table.write(item)
             if heatmaps is not None and isinstance(item, Prediction):
-                _save(item, heatmaps)
+                tally.elsewhere += _save(item, heatmaps)
             tally.add(item)
             if progress is not None and total is not None:
                 progress(Progress("films scored", tally.count, total.films))
-    return tally.summary(skipped)
+    return tally.summary(skipped.total)
 
 
-class _Tally:
+class Tally:
     """Counts, and the few films that a person will see; a heap of at most ``top``."""
 
     def __init__(self, top: int, sets: Sets | None = None, posterior: Posterior | None = None) -> None:
-        self.scored = self.refused = 0
+        self.scored = self.refused = self.elsewhere = 0
         self._top, self._sets, self._posterior = top, sets, posterior
         self._best: list[tuple[float, int, Listed]] = []
         self._refusals: list[Refusal] = []
@@ -137,7 +140,13 @@ class _Tally:
                 )
             )
 
+    def add_rows(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Rows of a table."""
+        for row in rows:
+            self.add_earlier(row)
+
     def add(self, item: Prediction | Refusal) -> None:
+        """The answer for a film."""
         if isinstance(item, Refusal):
             self.add_refusal(item)
         else:
@@ -156,10 +165,12 @@ class _Tally:
         if len(self._refusals) < max(self._top, 1):
             self._refusals.append(refusal)
 
-    def summary(self, skipped: Skipped) -> ScoreSummary:
+    def summary(self, skipped: int) -> ScoreSummary:
+        """What became of all of them; ``skipped`` files were no films."""
         best = sorted(self._best, key=lambda entry: (-entry[0], -entry[1]))
         listed = tuple(row for _, _, row in best)
-        return ScoreSummary(self.scored, self.refused, skipped.total, listed, tuple(self._refusals))
+        refusals = tuple(self._refusals)
+        return ScoreSummary(self.scored, self.refused, skipped, listed, refusals, self.elsewhere)
 
 
 class _Total:
@@ -211,14 +222,22 @@ def _checked(answers: Iterator[Prediction | Refusal], bundle: Bundle) -> Iterato
 
 
 def _table(
-    out: Path, bundle: Bundle, sets: Sets | None, posterior: Posterior | None, check: bool, resume: bool
+    out: Path,
+    bundle: Bundle,
+    sets: Sets | None,
+    posterior: Posterior | None,
+    check: bool,
+    resume: bool,
+    heat: bool,
 ) -> ScoreTable:
     from carina.scoring.tables import ScoreTable
 
     made_by = f"{bundle.model_sha256} check={check} sets={sets}"  # rows of another making never meet these
     if posterior is not None:
         made_by = f"{made_by} posterior={posterior}"
-    return ScoreTable(out, bundle.classes, sets, posterior=posterior, made_by=made_by, resume=resume)
+    return ScoreTable(
+        out, bundle.classes, sets, posterior=posterior, heat=heat, made_by=made_by, resume=resume
+    )
 
 
 def _claimed(folder: Path) -> AbstractContextManager[Path]:
@@ -227,7 +246,9 @@ def _claimed(folder: Path) -> AbstractContextManager[Path]:
     return claimed(folder, "--heatmaps")
 
 
-def _save(prediction: Prediction, folder: Path) -> None:
-    from carina.scoring import heatmap
+def _save(prediction: Prediction, folder: Path) -> bool:
+    """Draw the heat map; whether it lies mostly where no lung is."""
+    from carina.scoring import heat, heatmap
 
     heatmap.save(prediction, folder)
+    return heat.outside(prediction.cam[prediction.classes.index(prediction.top_class)]) > heat.BOUND

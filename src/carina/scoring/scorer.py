@@ -104,20 +104,22 @@ class Scorer:
         return self.answers(items if done is None else _others(items, done), decoders)
 
     def answers(
-        self, items: Iterator[Input | Refusal], decoders: Decoders | None = None
+        self, items: Iterator[Input | Refusal], decoders: Decoders | None = None, *, at: int = 0
     ) -> Iterator[Prediction | Refusal]:
         """One answer for each item, in order; items are asked for as the work goes on.
 
+        ``at`` is how many films of a longer row come before these. Films meet the network in the same
+        company as if the whole row were scored here, so that the numbers are the same, bit for bit.
         Raises :class:`~carina.errors.DecoderError` where no decoding process can be started.
         """
         with ExitStack() as stack:
             mine = decoders or stack.enter_context(Decoders(self.bundle.preparation))
-            yield from self._in_order(items, mine)
+            yield from self._in_order(items, mine, at)
 
     def _in_order(
-        self, items: Iterator[Input | Refusal], decoders: Decoders
+        self, items: Iterator[Input | Refusal], decoders: Decoders, at: int
     ) -> Iterator[Prediction | Refusal]:
-        handfuls = _handfuls(items, self.batch)
+        handfuls = _handfuls(items, self.batch, at)
         running: deque[Future[list[Prediction | Refusal]]] = deque()
         pool = ThreadPoolExecutor(self.threads, _THREADS)
         try:
@@ -199,22 +201,27 @@ def _others(items: Iterator[Input | Refusal], done: Callable[[str], bool]) -> It
             yield item
 
 
-def _handfuls(items: Iterator[Input | Refusal], batch: int) -> Iterator[list[Input | Refusal]]:
+def _handfuls(items: Iterator[Input | Refusal], batch: int, at: int = 0) -> Iterator[list[Input | Refusal]]:
     """Group films for the workers: first alone, so that few films use all cores too, then up to ``batch``.
 
-    The borders depend on the films alone, never on timing.
+    The borders depend on the films alone, never on timing, and lie where they would lie if ``at`` films
+    came before these.
     """
     handful: list[Input | Refusal] = []
-    held, size, count = 0, 1, 0
-    for item in items:
+    held = 0
+    for number, item in enumerate(items, at):
         handful.append(item)
         held += len(item.data) if isinstance(item, Input) and item.data is not None else 0
-        if len(handful) >= size or held > _HANDFUL_BYTES:
+        if is_border(number + 1, batch) or held > _HANDFUL_BYTES:
             yield handful
-            handful, held, count = [], 0, count + 1
-            size = min(batch, 1 << count // 4)  # 1 1 1 1 2 2 2 2 4 …
+            handful, held = [], 0
     if handful:
         yield handful
+
+
+def is_border(number: int, batch: int) -> bool:
+    """Whether a handful ends with so many films before it: 1 2 3 4 6 8 12 16 … in handfuls of up to 4."""
+    return number % min(batch, 1 << max(0, number.bit_length() - 2)) == 0
 
 
 def _joined(parts: list[Outputs]) -> Outputs:

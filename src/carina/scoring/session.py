@@ -2,7 +2,8 @@
 
 ONNX Runtime rewrites a graph for the processor it runs on, which takes longer than loading the result. The
 result is kept under the sha256 of the model, ONNX Runtime's version and the processor's abilities, and
-computes the same numbers, bit for bit.
+computes the same numbers, bit for bit. Where ONNX Runtime was installed for an NVIDIA GPU, the GPU runs the
+network, and nothing is kept: the optimised graph would be the GPU's.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from carina.scoring.bundle import Bundle
 if TYPE_CHECKING:
     import onnxruntime
 
+# TF32 rounds to ten bits; the search for the fastest convolution may choose another one in the next run
+_ON_GPU = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
 _WORTH = 1 << 20  # bytes of a model; smaller ones are optimised faster than they are looked up
 
 
@@ -30,12 +33,13 @@ def open_session(bundle: Bundle) -> onnxruntime.InferenceSession:
     Raises :class:`~carina.errors.BundleError` where ONNX Runtime cannot run the model.
     """
     key = _key(bundle)
-    graph = kept.read(key)
+    on_gpu = len(providers()) > 1
+    graph = None if on_gpu else kept.read(key)
     if graph is not None:
         with suppress(Exception):  # ONNX Runtime's own exceptions share no base class
             return _session(graph, optimised=True)
     model = bundle.model()
-    place = kept.scratch() if len(model) >= _WORTH else None
+    place = kept.scratch() if len(model) >= _WORTH and not on_gpu else None
     try:
         try:
             session = _session(model, keep_at=place)
@@ -72,7 +76,16 @@ def _session(
     if keep_at is not None:
         options.optimized_model_filepath = keep_at
         options.add_session_config_entry("session.save_model_format", "ONNX")
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(graph, options, providers=providers())
+
+
+def providers() -> list[str | tuple[str, dict[str, str]]]:
+    """What runs the network, the first that can: an NVIDIA GPU, where ONNX Runtime was built for one."""
+    import onnxruntime
+
+    gpu = [("CUDAExecutionProvider", _ON_GPU)]
+    there = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    return [*(gpu if there else []), "CPUExecutionProvider"]
 
 
 def _key(bundle: Bundle) -> str:

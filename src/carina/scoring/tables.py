@@ -16,38 +16,34 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from carina.errors import OutputError
 from carina.folders import check_outside_bundles
 from carina.records import Prediction, Refusal
 from carina.scoring.probabilities import Posterior
-from carina.scoring.sets import OR, Sets
+from carina.scoring.rows import Row, Rows
+from carina.scoring.sets import Sets
 from carina.scoring.unfinished import CsvForm, Done, Form, JsonForm, Unfinished, harmless
-from carina.taxonomy import column_name
 
 __all__ = ["SUFFIXES", "ScoreTable", "harmless"]
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 _ROW_GROUP = 4096  # rows of a Parquet row group
-Row = dict[str, Any]
 
 
 class ScoreTable:
     """Write scores row by row; a context manager.
 
-    The columns are ``path``, ``class`` (the most probable), ``p_disease``, one ``p_<class>`` for each
-    class, with ``sets`` a column ``set`` ("TB or Other Findings"), with ``posterior`` a column of that name
-    (the corrected probability of disease at a prevalence), and ``refused``: empty, or the reason,
-    and then class and probabilities are empty (null in JSON lines and Parquet). Probabilities are
-    written with all the digits of a float32. The suffix chooses the form. Raises
-    :class:`~carina.errors.OutputError` when the suffix is none of ``.csv .jsonl .parquet``, when a folder
-    stands there or the place lies in a bundle, when two classes would share a column, when another process
-    writes the same table, and when the disk fails: it says how many films were written. Left by any
-    exception no table appears, and the rows so far wait in a hidden file; with ``resume`` the next table
-    that is ``made_by`` the same (model and settings) goes on with them: :meth:`earlier` tells them,
-    :meth:`has` knows their films. To resume a table that is complete, or was begun by another model, is
-    an ``OutputError`` too; where nothing was begun, it is begun.
+    The columns are those of :class:`~carina.scoring.rows.Rows`; what is ``None`` there is empty, and null
+    in JSON lines and Parquet. Probabilities are written with all the digits of a float32. The suffix
+    chooses the form. Raises :class:`~carina.errors.OutputError` when the suffix is none of ``.csv .jsonl
+    .parquet``, when a folder stands there or the place lies in a bundle, when two classes would share a
+    column, when another process writes the same table, and when the disk fails: it says how many films
+    were written. Left by any exception no table appears, and the rows so far wait in a hidden file; with
+    ``resume`` the next table that is ``made_by`` the same (model and settings) goes on with them:
+    :meth:`earlier` tells them, :meth:`has` knows their films. To resume a table that is complete, or was
+    begun by another model, is an ``OutputError`` too; where nothing was begun, it is begun.
     """
 
     def __init__(
@@ -57,15 +53,14 @@ class ScoreTable:
         sets: Sets | None = None,
         *,
         posterior: Posterior | None = None,
+        heat: bool = False,
         made_by: str = "",
         resume: bool = False,
     ) -> None:
         self.path = Path(path)
-        self.classes = tuple(classes)
-        self.sets, self.posterior = sets, posterior
-        added = (*(() if sets is None else ("set",)), *(() if posterior is None else ("posterior",)))
-        self.columns = ("path", "class", "p_disease", *map(column_name, self.classes), *added, "refused")
-        if len(set(self.columns)) != len(self.columns):
+        self._rows = Rows(classes, sets, posterior, heat=heat)
+        self.columns = self._rows.columns
+        if self._rows.clash:
             raise OutputError(f"{self.path}: a class is called like another column; rename the class")
         self.rows = 0  # those of before included
         self._done = Done()
@@ -98,7 +93,7 @@ class ScoreTable:
     def write(self, item: Prediction | Refusal) -> None:
         """Add the row of one film."""
         try:
-            self._part.write(self._row(item))
+            self._part.write(self._rows.of(item))
         except OSError as error:
             raise self._failed(error) from error
         self.rows += 1
@@ -127,7 +122,7 @@ class ScoreTable:
         if self.path.suffix.lower() == ".parquet":
             made = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.made")
             try:
-                _write_parquet(made, self.columns, self._part.all())
+                _write_parquet(made, self._rows, self._part.all())
                 _sync(made)
                 made.replace(self.path)
             finally:
@@ -136,26 +131,6 @@ class ScoreTable:
         else:
             self._part.path.replace(self.path)
         _sync(self.path.parent)
-
-    def _row(self, item: Prediction | Refusal) -> Row:
-        if isinstance(item, Refusal):
-            nothing = dict.fromkeys(self.columns[1:-1])
-            return {"path": item.path, **nothing, "refused": item.reason or item.code}
-        if item.classes != self.classes:
-            raise ValueError(f"{item.path}: scored for {item.classes}, the table is for {self.classes}")
-        shares = [_short(each) for each in item.probabilities]
-        probabilities = zip(map(column_name, self.classes), shares, strict=True)
-        sets: Row = {} if self.sets is None else {"set": OR.join(self.sets.of(self.classes, shares))}
-        if self.posterior is not None:
-            sets["posterior"] = round(self.posterior.of(item.probabilities), 9)
-        return {
-            "path": item.path,
-            "class": item.top_class,
-            "p_disease": round(item.p_disease, 9),
-            **dict(probabilities),
-            **sets,
-            "refused": "",
-        }
 
     def _failed(self, error: OSError) -> OutputError:
         where = f"after {self.rows:,} films" if self.rows else "before the first film"
@@ -167,21 +142,14 @@ class ScoreTable:
 _FORMS: dict[str, Form] = {".csv": CsvForm(), ".jsonl": JsonForm(), ".parquet": JsonForm()}
 
 
-def _write_parquet(path: Path, columns: Sequence[str], rows: Iterator[Row]) -> None:
+def _write_parquet(path: Path, form: Rows, rows: Iterator[Row]) -> None:
     import pyarrow  # only where Parquet is asked for: a tenth of a second
     import pyarrow.parquet
 
-    text, number = pyarrow.string(), pyarrow.float32()
-    kinds = [text if column in ("path", "class", "set", "refused") else number for column in columns]
-    schema = pyarrow.schema(list(zip(columns, kinds, strict=True)))
+    schema = form.schema()
     with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as file:
         while group := list(islice(rows, _ROW_GROUP)):
             file.write_table(pyarrow.Table.from_pylist(group, schema=schema))
-
-
-def _short(probability: Any) -> float:
-    """The shortest decimal that is this float32."""
-    return float(str(probability))
 
 
 def _sync(path: Path) -> None:

@@ -6,8 +6,9 @@ FULL`` (with ``NORMAL`` a power cut loses committed rows). Knows nothing of what
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event
@@ -23,6 +24,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = make_url(url)
         self.engine: Engine = create_engine(self.url, **_options(self.url.get_backend_name()))
+        self._turn = threading.RLock()  # SQLite's own waiting is a sleep that grows to 0.1 s
         if self.is_sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
@@ -40,7 +42,8 @@ class Database:
         other instead of failing half-way.
         """
         writer = self.engine.execution_options(carina_writes=True)
-        with Session(writer, expire_on_commit=False) as session, session.begin():
+        turn = self._turn if self.is_sqlite else nullcontext()
+        with turn, Session(writer, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager
@@ -55,9 +58,10 @@ class Database:
 
 
 def _options(backend: str) -> dict[str, Any]:
+    """For the engine; no error message may quote what is kept: it ends in a log."""
     if backend == "sqlite":
-        return {"connect_args": {"timeout": WAIT, "check_same_thread": False}}
-    return {"pool_pre_ping": True, "pool_size": 10, "max_overflow": 20}
+        return {"hide_parameters": True, "connect_args": {"timeout": WAIT, "check_same_thread": False}}
+    return {"hide_parameters": True, "pool_pre_ping": True, "pool_size": 10, "max_overflow": 20}
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -21,6 +21,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -28,6 +29,7 @@ LOGGER = logging.getLogger(__name__)
 LARGEST_REQUEST = 131072  # bytes of an A-ASSOCIATE-RQ; 128 contexts with 30 transfer syntaxes have 105,000
 _LEAST_REQUEST = 68  # bytes after the length: the fixed fields
 _REQUEST = 1  # PDU type
+_PARTING = 2.0  # seconds that a refused caller has to close the connection
 _TICK = 0.1  # seconds between two looks at the clock
 
 
@@ -50,6 +52,7 @@ class Caller:
     data: bytearray = field(default_factory=bytearray)
     shaking: bool = False  # in the middle of a TLS handshake
     asked: float | None = None  # when the request was whole
+    refused: float | None = None  # when it was answered with no
 
     @property
     def called(self) -> str:
@@ -105,8 +108,9 @@ class Gate(threading.Thread):
                     if key.fileobj is self._listening:
                         self._accept()
                     elif isinstance(key.data, Caller):
-                        self._hear(key.data)
-                self._look_at_the_clock()
+                        self._guarded(self._hear, key.data)
+                for caller in list(self._callers.values()):
+                    self._guarded(self._look_at_the_clock, caller)
         finally:
             for caller in list(self._callers.values()):
                 self._drop(caller)
@@ -166,6 +170,9 @@ class Gate(threading.Thread):
         """Read what came; once the request is whole, ask whether it is taken."""
         if caller.sock not in self._callers:  # closed in this very round
             return
+        if caller.refused is not None:
+            self._part(caller)
+            return
         try:
             if caller.shaking and isinstance(caller.sock, ssl.SSLSocket):
                 caller.sock.do_handshake()
@@ -200,30 +207,55 @@ class Gate(threading.Thread):
             self._refuse(caller, answer)
 
     def _refuse(self, caller: Caller, answer: Answer) -> None:
+        """Say no. It is then for the caller to close the connection (PS3.8, 9.2: state 13)."""
         result, source, reason = answer.value
+        LOGGER.info("an association from %s was refused: %s", caller.address, answer.name.lower())
         try:
             caller.sock.send(struct.pack(">BBIBBBB", 3, 0, 4, 0, result, source, reason))
-            if not isinstance(caller.sock, ssl.SSLSocket):
-                caller.sock.shutdown(socket.SHUT_WR)  # so that the answer is read before the end
         except OSError:
-            pass
-        LOGGER.info("an association from %s was refused: %s", caller.address, answer.name.lower())
-        self._drop(caller)
+            self._drop(caller)
+            return
+        caller.refused = time.monotonic()
+        self._selector.register(caller.sock, selectors.EVENT_READ, caller)
 
-    def _look_at_the_clock(self) -> None:
-        for caller in list(self._callers.values()):
-            if caller.asked is not None:
-                self._ask(caller)
-            elif self._late(caller.since, self._limits.seconds):
+    def _part(self, caller: Caller) -> None:
+        """Close once the caller did."""
+        try:
+            gone = not caller.sock.recv(4096)
+        except (ssl.SSLWantReadError, BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            gone = True
+        if gone:
+            self._drop(caller)
+
+    def _look_at_the_clock(self, caller: Caller) -> None:
+        if caller.refused is not None:
+            if self._late(caller.refused, _PARTING):
                 self._drop(caller)
+        elif caller.asked is not None:
+            self._ask(caller)
+        elif self._late(caller.since, self._limits.seconds):
+            self._drop(caller)
+
+    def _guarded(self, work: Callable[[Caller], None], caller: Caller) -> None:
+        """Whatever one caller brings about, the gate stays open for the others."""
+        try:
+            work(caller)
+        except Exception as error:
+            LOGGER.error("a DICOM connection from %s was closed: %s", caller.address, type(error).__name__)
+            with suppress(Exception):
+                self._selector.unregister(caller.sock)
+            self._callers.pop(caller.sock, None)
+            caller.sock.close()
 
     @staticmethod
     def _late(since: float | None, seconds: float) -> bool:
         return since is not None and time.monotonic() - since > seconds
 
     def _drop(self, caller: Caller) -> None:
-        if caller.asked is None:
-            self.turned_away += 1
+        self.turned_away += caller.asked is None
+        if caller.asked is None or caller.refused is not None:
             self._selector.unregister(caller.sock)
         del self._callers[caller.sock]
         caller.sock.close()

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 from carina.errors import NotDicom, NotStored
 from carina.images import facts
 from carina.images.quiet import quiet
+from carina.serving.results.device import is_ours
 
 IMAGES: dict[str, str] = {  # the SOP classes that are taken (PS3.4, table B.5-1)
     "1.2.840.10008.5.1.4.1.1.1": "Computed Radiography",
@@ -41,6 +42,8 @@ _TAGS = (
     "SpecificCharacterSet",
     "SOPClassUID",
     "SOPInstanceUID",
+    "Manufacturer",
+    "ManufacturerModelName",
     "StudyDate",
     "AcquisitionDate",
     "ContentDate",
@@ -102,6 +105,7 @@ class Header:
     number: int | None = None
     view: str | None = None
     problem: str | None = None
+    ours: bool = False  # one of our own results, on its way back from the PACS
 
 
 def read_header(file: BinaryIO, sha256: str) -> Header:
@@ -154,15 +158,17 @@ def _header(file: BinaryIO, sha256: str) -> Header:
         number=_whole(ds, "InstanceNumber"),
         view=_text(ds, "ViewPosition"),
         problem=made.problem,
+        ours=is_ours(ds),
     )
 
 
 def picture_header(sha256: str) -> Header:
     """The header of a picture without one (JPEG, PNG): a study of its own, told by its content."""
-    study, series, instance = (
-        derived_uid(kind, sha256) for kind in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+    return Header(
+        study_uid=derived_uid("StudyInstanceUID", sha256),
+        series_uid=derived_uid("SeriesInstanceUID", sha256),
+        instance_uid=derived_uid("SOPInstanceUID", sha256),
     )
-    return Header(study, series, instance)
 
 
 def derived_uid(kind: str, what: str) -> str:

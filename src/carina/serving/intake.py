@@ -15,15 +15,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, BinaryIO, Literal
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
-from sqlalchemy.orm import Session
 
 from carina.errors import NotDicom, NotStored, StoreError, StoreFault, StoreFull
 from carina.serving.archive import Archive, Stored
 from carina.serving.database import Database
 from carina.serving.header import Header, picture_header, read_header
-from carina.serving.schema import Event, Instance, Job, JobState, Rank, Series, Study, StudyState
+from carina.serving.schema import Base, Instance, Rank, StudyState
 from carina.serving.settings import Settings
 
 DICOM = "application/dicom"
@@ -48,17 +47,35 @@ _FACTS = (
 )
 
 
+# The statements of the way in are built once: building them anew costs more than the database does.
+_studies, _series, _instances = (Base.metadata.tables[name] for name in ("studies", "series", "instances"))
+_KNOWN = (
+    select(_instances, _studies.c.uid.label("study_uid"), _series.c.uid.label("series_uid"))
+    .join(_studies, _studies.c.id == _instances.c.study_id)
+    .join(_series, _series.c.id == _instances.c.series_id)
+    .where(_instances.c.uid == bindparam("instance"))
+    .order_by(_instances.c.id)
+)
+_STUDY = select(_studies).where(_studies.c.uid == bindparam("study")).with_for_update()
+_OLD_SERIES = select(_series.c.id).where(
+    _series.c.study_id == bindparam("of"), _series.c.uid == bindparam("series")
+)
+_NEW_STUDY, _SERIES, _INSTANCE = insert(_studies), insert(_series), insert(_instances)
+_JOB, _EVENT = insert(Base.metadata.tables["jobs"]), insert(Base.metadata.tables["events"])
+
+
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of an instance: ``stored``, ``known`` (kept before, nothing changed) or ``conflict``
-    (other bytes under a known UID: kept beside)."""
+    """What became of an instance: ``stored``, ``known`` (kept before, nothing changed), ``conflict`` (other
+    bytes under a known UID: kept beside) or ``ours`` (a result of Carina's on its way back: not kept)."""
 
     instance_id: int
     study_id: int
-    status: Literal["stored", "known", "conflict"]
+    status: Literal["stored", "known", "conflict", "ours"]
     study_uid: str
     series_uid: str
     instance_uid: str
+    sop_class: str | None = None
 
 
 class Intake:
@@ -87,26 +104,32 @@ class Intake:
     ) -> Receipt:
         """Enter ``stored``; when this returns the row is on the disk as the file is.
 
-        ``origin`` is ``dicom``, ``stow`` or ``upload``. Raises ``NotDicom`` or ``NotStored`` for what is not
-        taken (the file is then removed), ``StoreFull`` or ``StoreFault`` where the database fails (the file
-        stays, and is entered when it is sent again or at the next start).
+        ``origin`` is ``dicom``, ``stow`` or ``upload``. Our own results are not kept. Raises
+        ``NotDicom`` or ``NotStored`` for what is not taken (the file is then removed), ``StoreFull`` or
+        ``StoreFault`` where the database fails (the file stays, and is entered when it is sent again or at
+        the next start).
         """
         try:
             header = self._header(stored, media_type)
         except (NotDicom, NotStored):
             self.archive.remove(stored.path)
             raise
-        how = {
-            "media_type": media_type,
-            "name": name,
-            "sender": sender,
-            "address": address,
-        }
+        if header.ours:  # scoring it would reopen its study, and make a new result, for ever
+            self.archive.remove(stored.path)
+            uids = (header.study_uid, header.series_uid, header.instance_uid)
+            return Receipt(0, 0, "ours", *uids, header.sop_class)
+        how = {"origin": origin, "media_type": media_type, "name": name, "sender": sender, "address": address}
         try:
-            known = self._same_content(header, stored)
-            if known is not None:
-                return known
-            return self._tried(lambda session: self._enter(session, header, stored, origin, how))
+            done = self._tried(header, stored, how, compared=False)
+            if isinstance(done, Receipt):
+                return done
+            same = next((row for row in done if self._equal(header, stored, row)), None)
+            if same is not None:
+                self.archive.remove(stored.path)
+                return _receipt(same, "known")
+            done = self._tried(header, stored, how, compared=True)
+            assert isinstance(done, Receipt)
+            return done
         except SQLAlchemyError as error:
             raise _failure(error) from error
 
@@ -149,23 +172,13 @@ class Intake:
                 f"a stored film cannot be read again ({error.strerror}); send it again"
             ) from error
 
-    def _same_content(self, header: Header, stored: Stored) -> Receipt | None:
-        """The receipt of the instance whose data set these bytes hold already, under other file meta
-        information: the same film by C-STORE and by STOW differs there. The new file is then removed."""
-        with self.database.read() as session:
-            rows = session.execute(_instances(header.instance_uid)).all()
-        for row in rows:
-            differs = row.sha256 != stored.sha256 and row.transfer_syntax == header.transfer_syntax
-            if differs and self._equal(header, stored, row):
-                self.archive.remove(stored.path)
-                return _receipt(row, "known")
-        return None
-
     def _equal(self, header: Header, stored: Stored, row: Row[Any]) -> bool:
+        """Whether both files hold the same data set in the same encoding, under whatever file meta
+        information: the same film by C-STORE and by STOW differs there."""
+        if header.transfer_syntax is None or header.transfer_syntax != row.transfer_syntax:
+            return False
         try:
             with self.archive.open(stored.path) as new, self.archive.open(row.path) as old:
-                if header.transfer_syntax is None or not header.content_at:
-                    return False
                 there = read_header(old, row.sha256).content_at
                 if stored.size - header.content_at != row.size - there:
                     return False
@@ -175,80 +188,72 @@ class Intake:
         except (OSError, StoreError):  # gone by the retention rules, or damaged: then it is not the same
             return False
 
-    def _tried(self, work: Callable[[Session], Receipt]) -> Receipt:
-        """``work`` in a transaction; again where another transaction was first."""
+    def _tried(
+        self, header: Header, stored: Stored, how: dict[str, Any], *, compared: bool
+    ) -> Receipt | list[Row[Any]]:
+        """:meth:`_enter` in a transaction; again where another transaction was first."""
         for left in reversed(range(_TRIES)):
             try:
                 with self.database.write() as session:
-                    return work(session)
+                    return self._enter(session.connection(), header, stored, how, compared=compared)
             except (IntegrityError, OperationalError) as error:
                 if not left or _is_full(error):
                     raise
         raise AssertionError("unreachable")
 
     def _enter(
-        self, session: Session, header: Header, stored: Stored, origin: str, how: dict[str, Any]
-    ) -> Receipt:
-        rows = session.execute(_instances(header.instance_uid)).all()
-        for row in rows:
+        self, connection: Connection, header: Header, stored: Stored, how: dict[str, Any], *, compared: bool
+    ) -> Receipt | list[Row[Any]]:
+        """Write all rows. Where other bytes are known under this UID and were not ``compared``, nothing is
+        written and the answer is what is known."""
+        known = list(connection.execute(_KNOWN, {"instance": header.instance_uid}))
+        for row in known:
             if row.sha256 == stored.sha256:
                 return _receipt(row, "known")
-        now = self._clock()
-        conflict = bool(rows)
-        study, problem = self._study(session, header, origin, conflict, now)
-        series = _series(session, header, study)
-        instance = session.scalar(
-            insert(Instance)
-            .values(
-                study_id=study,
-                series_id=series,
-                uid=header.instance_uid,
-                sop_class=header.sop_class,
-                transfer_syntax=header.transfer_syntax,
-                number=header.number,
-                view=header.view,
-                sha256=stored.sha256,
-                size=stored.size,
-                path=stored.path,
-                received_at=now,
-                conflict=conflict,
-                problem=header.problem or problem,
-                **how,
-            )
-            .returning(Instance.id)
-        )
-        assert instance is not None
-        session.execute(
-            insert(Job).values(
-                kind="score", instance_id=instance, state=JobState.WAITING, priority=0, attempts=0,
-                created_at=now, not_before=now,
-            )
-        )  # fmt: skip
-        session.execute(insert(Event).values(at=now, kind="study", study_id=study))
+        if known and not compared:
+            return known
+        now, conflict = self._clock(), bool(known)
+        study, series, problem = self._study(connection, header, how["origin"], conflict, now)
+        if series is None:
+            series = _inserted(connection, _SERIES, _series_values(header, study))
+        values = {name: value for name, value in how.items() if name != "origin"} | {
+            "study_id": study, "series_id": series, "uid": header.instance_uid, "sop_class": header.sop_class,
+            "transfer_syntax": header.transfer_syntax, "number": header.number, "view": header.view,
+            "sha256": stored.sha256, "size": stored.size, "path": stored.path, "received_at": now,
+            "conflict": conflict, "problem": header.problem or problem,
+        }  # fmt: skip
+        instance = _inserted(connection, _INSTANCE, values)
+        job = {"kind": "score", "instance_id": instance, "created_at": now, "not_before": now}
+        connection.execute(_JOB, job)
+        connection.execute(_EVENT, {"at": now, "kind": "study", "study_id": study})
         status: Literal["stored", "conflict"] = "conflict" if conflict else "stored"
-        return Receipt(instance, study, status, header.study_uid, header.series_uid, header.instance_uid)
+        return Receipt(
+            instance,
+            study,
+            status,
+            header.study_uid,
+            header.series_uid,
+            header.instance_uid,
+            header.sop_class,
+        )
 
     def _study(
-        self, session: Session, header: Header, origin: str, conflict: bool, now: datetime
-    ) -> tuple[int, str | None]:
-        """The row of the study, made or brought up to date; and what is wrong with this instance in it.
+        self, connection: Connection, header: Header, origin: str, conflict: bool, now: datetime
+    ) -> tuple[int, int | None, str | None]:
+        """The row of the study, made or brought up to date; that of the series, if there is one; and what is
+        wrong with this instance in it.
 
         A film that comes late reopens its study. Until it has been looked at, the study stands where films
         stand that nobody looked at, and it counts as unread.
         """
-        found = session.execute(
-            select(Study).where(Study.uid == header.study_uid).with_for_update()
-        ).scalar_one_or_none()
+        found = connection.execute(_STUDY, {"study": header.study_uid}).one_or_none()
         facts = {name: getattr(header, name) for name in _FACTS}
         if found is None:
             values = facts | {
-                "uid": header.study_uid, "origin": origin, "state": StudyState.RECEIVING, "version": 1,
-                "received_at": now, "last_received_at": now, "rank": int(Rank.NOT_ANALYSED), "weight": 0.0,
-                "due_at": now + self._wait, "second_reading": False, "conflict": conflict,
+                "uid": header.study_uid, "origin": origin, "received_at": now, "last_received_at": now,
+                "due_at": now + self._wait, "conflict": conflict,
             }  # fmt: skip
-            made = session.scalar(insert(Study).values(values).returning(Study.id))
-            assert made is not None
-            return made, None
+            return _inserted(connection, _NEW_STUDY, values), None, None
         stranger = bool(header.patient_id and found.patient_id and header.patient_id != found.patient_id)
         changes: dict[str, Any] = {
             "last_received_at": now,
@@ -263,11 +268,16 @@ class Intake:
         if found.state == StudyState.COMPLETE:
             changes |= {"state": StudyState.RECEIVING, "version": found.version + 1}
         if found.rank > Rank.NOT_ANALYSED:
-            changes |= {"rank": int(Rank.NOT_ANALYSED), "weight": 0.0, "due_at": now + self._wait}
+            changes |= {
+                "rank": int(Rank.NOT_ANALYSED), "weight": 0.0, "due_at": now + self._wait, "outcome": None,
+                "p_disease": None, "suggestion": None, "because": "a film that came later waits",
+            }  # fmt: skip
         if found.read_at is not None:
-            changes |= {"read_at": None, "read_by": None}
-        session.execute(update(Study).where(Study.id == found.id).values(changes))
-        return found.id, "it names another patient than the rest of its study" if stranger else None
+            changes |= {"read_at": None, "read_by": None, "raised_at": None, "flagged_by": None}
+        connection.execute(update(_studies).where(_studies.c.id == found.id).values(changes))
+        series = connection.scalar(_OLD_SERIES, {"of": found.id, "series": header.series_uid})
+        problem = "it names another patient than the rest of its study" if stranger else None
+        return int(found.id), series, problem
 
 
 def picture_type(start: bytes) -> str | None:
@@ -277,33 +287,23 @@ def picture_type(start: bytes) -> str | None:
     return "image/png" if start.startswith(b"\x89PNG\r\n\x1a\n") else None
 
 
-def _instances(uid: str) -> Any:
-    wanted = Instance.id, Instance.study_id, Instance.uid, Instance.sha256, Instance.path, Instance.size
-    return (
-        select(*wanted, Instance.transfer_syntax, Study.uid.label("study"), Series.uid.label("series"))
-        .join(Study, Study.id == Instance.study_id)
-        .join(Series, Series.id == Instance.series_id)
-        .where(Instance.uid == uid)
-        .order_by(Instance.id)
-    )
-
-
 def _receipt(row: Row[Any], status: Literal["stored", "known", "conflict"]) -> Receipt:
-    return Receipt(row.id, row.study_id, status, row.study, row.series, row.uid)
+    return Receipt(row.id, row.study_id, status, row.study_uid, row.series_uid, row.uid, row.sop_class)
 
 
-def _series(session: Session, header: Header, study: int) -> int:
-    found = session.scalar(select(Series.id).where(Series.study_id == study, Series.uid == header.series_uid))
-    if found is not None:
-        return int(found)
-    values = {
+def _series_values(header: Header, study: int) -> dict[str, Any]:
+    return {
         "study_id": study, "uid": header.series_uid, "modality": header.modality,
         "number": header.series_number, "description": header.series_description,
         "body_part": header.body_part, "laterality": header.laterality,
     }  # fmt: skip
-    made = session.scalar(insert(Series).values(values).returning(Series.id))
+
+
+def _inserted(connection: Connection, statement: Any, values: dict[str, Any]) -> int:
+    """The number of the row that was made."""
+    made = connection.execute(statement, values).inserted_primary_key
     assert made is not None
-    return int(made)
+    return int(made[0])
 
 
 def _same_bytes(one: BinaryIO, other: BinaryIO) -> bool:

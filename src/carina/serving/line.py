@@ -11,6 +11,7 @@ import os
 import select
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,7 +30,7 @@ from carina.serving.messages import Messages
 from carina.serving.settings import Dicom
 
 _QUIET = 0.5  # seconds after which a line counts as resting
-_NAP = 20  # milliseconds that a resting line waits for the next byte at a time
+_AWAKE, _RESTING, _BUSY = 0.005, 0.02, 0.001  # seconds that a loop waits for something to happen, at a time
 
 
 class Line(AssociationSocket):
@@ -51,14 +52,19 @@ class Line(AssociationSocket):
         return 0.0 if self.busy else time.monotonic() - self.heard
 
     @property
+    def pause(self) -> float:
+        """Seconds that pynetdicom's loops may wait at a time: an answer must not wait for them."""
+        return _BUSY if self.busy else _RESTING if self.idle > _QUIET else _AWAKE
+
+    @property
     def ready(self) -> bool:
-        """Whether there is something to read. A resting line waits for it a moment."""
+        """Whether there is something to read; waits for it a moment, which spares the processor."""
         if self.socket is None or not self._is_connected:
             return False
         if self._first or (isinstance(self.socket, ssl.SSLSocket) and self.socket.pending()):
             return True
         try:
-            return bool(self._poll.poll(_NAP if self.idle > _QUIET else 0))
+            return bool(self._poll.poll(1000 * self.pause))
         except (OSError, ValueError):
             self.event_queue.put("Evt17")  # the transport connection is closed (PS3.8, table 9-8)
             return False
@@ -127,6 +133,7 @@ class Served(Association):
         largest = dicom.largest_instance
         self.messages = Messages(self, archive, largest, lambda: self.dul.event_queue.put("Evt19"))
         self.dimse = self.messages
+        self._reactor_checkpoint = _Pace(self.line, self.messages)
         local, remote = caller.sock.getsockname(), (caller.address, 0)
         self.acceptor.maximum_length = dicom.largest_pdu
         self.acceptor.ae_title = dicom.ae_title
@@ -150,6 +157,21 @@ class Served(Association):
             self.messages.give_up()
             self.line.close()
             self._ended(self)
+
+
+class _Pace(threading.Event):
+    """What pynetdicom's loop passes each time round: here it waits a moment for the next message."""
+
+    def __init__(self, line: Line, messages: Messages) -> None:
+        super().__init__()
+        self._line, self._queue = line, messages.msg_queue
+        self.set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        with self._queue.not_empty:
+            if not self._queue.queue:
+                self._queue.not_empty.wait(self._line.pause)
+        return super().wait(timeout)
 
 
 class _Hangman:

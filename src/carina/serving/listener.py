@@ -64,6 +64,11 @@ class Listener:
         _check_exposure(self._dicom)
 
     @property
+    def listening(self) -> bool:
+        """Whether the port is open."""
+        return self._gate is not None and self._gate.is_alive()
+
+    @property
     def associations(self) -> int:
         """How many are served at this moment."""
         return len(self._served)
@@ -122,7 +127,11 @@ class Listener:
         served.bind(evt.EVT_C_STORE, self._store, [served])
         with self._lock:
             self._served.add(served)
-        served.start()
+        try:
+            served.start()
+        except RuntimeError:  # the system gives no more threads
+            self._ended(served)
+            raise
         return Answer.TAKEN
 
     def _seat_for(self, address: str) -> bool:

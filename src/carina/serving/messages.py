@@ -127,7 +127,7 @@ class Messages(DIMSEServiceProvider):
                 raise ValueError("more requests than are answered")
             message._data_set_file = self._spool(message, context)  # type: ignore[assignment]
         one = P_DATA()
-        one.presentation_data_value_list = [[context, fragment]]  # type: ignore[list-item]
+        one.presentation_data_value_list = [[context, fragment]]  # type: ignore[list-item]  # it takes no tuple
         super().receive_primitive(one)
         if self.message is not None and type(self.message) not in (DIMSEMessage, C_STORE_RQ, C_ECHO_RQ):
             raise ValueError("neither C-STORE nor C-ECHO")

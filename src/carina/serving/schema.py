@@ -42,10 +42,13 @@ class Utc(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+_Plain = JSON(none_as_null=True)  # None is NULL, also after a copy
+
+
 class Base(DeclarativeBase):
     """All tables."""
 
-    type_annotation_map = {datetime: Utc, dict[str, Any]: JSON, list[Any]: JSON, str: Text}  # noqa: RUF012
+    type_annotation_map = {datetime: Utc, dict[str, Any]: _Plain, list[Any]: _Plain, str: Text}  # noqa: RUF012
 
 
 class StudyState(StrEnum):
@@ -134,6 +137,10 @@ class Study(Base):
         Index("studies_open", "read_at", "rank", "weight", "received_at"),
         Index("studies_due", "read_at", "due_at"),
         Index("studies_received", "received_at"),
+        Index("studies_arrival", "read_at", "received_at"),
+        Index("studies_name", "patient_name"),
+        Index("studies_second", "second_reading", "read_at"),
+        Index("studies_raised", "raised_at"),
         Index("studies_quiet", "state", "last_received_at"),
     )
 

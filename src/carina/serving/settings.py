@@ -127,6 +127,20 @@ class Waits(_Part):
     second_reading: float = Field(default=0.02, ge=0, le=1)  # share of unflagged studies
 
 
+class RollOut(_Part):
+    """What each step of the roll-out asks for, and when missed cases are too many (see ``ladder``)."""
+
+    audit_sensitivity: float = Field(default=0.8, gt=0, lt=1)  # lower limit, on films that were read here
+    silent_days: float = Field(default=14.0, ge=0)
+    silent_studies: int = Field(default=200, ge=0)
+    most_not_analysed: float = Field(default=0.2, ge=0, le=1)
+    prioritise_days: float = Field(default=28.0, ge=0)
+    prioritise_studies: int = Field(default=500, ge=0)
+    least_npv: float = Field(default=0.98, gt=0, lt=1)  # lower limit, of unflagged studies
+    sensitivity: float | None = Field(default=None, gt=0, lt=1)  # promised; None: of the operating point
+    false_alarm: float = Field(default=0.01, gt=0, lt=1)  # chance that missed cases alarm without cause, ever
+
+
 class Settings(BaseSettings):
     """Everything a site sets. ``data`` holds the archive, and the database unless ``database`` is set."""
 
@@ -145,6 +159,7 @@ class Settings(BaseSettings):
     web: Web = Web()
     destinations: tuple[Destination, ...] = ()
     waits: Waits = Waits()
+    roll_out: RollOut = RollOut()
     quiet_seconds: float = Field(default=10.0, ge=0)  # after which a study counts as complete
     tries: int = Field(default=2, ge=1)  # of scoring one film
     heat_maps: bool = False  # shown on request and put into results only where a site allows it

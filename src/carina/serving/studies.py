@@ -80,36 +80,20 @@ def decide(session: Session, study: Study, now: datetime, settings: Settings) ->
 
 
 def stand(study: Study, waits: Waits) -> None:
-    """Put a study where it belongs; to be called after anything about it changed."""
+    """Put a study where it belongs; to be called after anything about it changed.
+
+    It waits since its first film came, or since it was opened again.
+    """
     rank = order.rank(study.outcome, study.urgency, study.suggestion)
     found = order.standing(
         rank,
         study.p_disease,
-        study.received_at,
+        study.received_at if study.version == 1 else study.last_received_at,
         waits,
         raised=study.raised_at is not None,
         asked_for=study.flagged_by is not None,
     )
     study.rank, study.weight, study.due_at = int(found.rank), found.weight, found.due_at
-
-
-def arrive(study: Study, now: datetime, waits: Waits) -> None:
-    """A film of a known study arrived: the study is open (again), and undecided unless it is flagged.
-
-    A complete study gets a new version, so that its results are sent anew. One that had been read waits
-    from now on, for a reader to look at what came late.
-    """
-    study.last_received_at = now
-    if study.state == StudyState.COMPLETE:
-        study.state = StudyState.RECEIVING
-        study.version += 1
-    if study.read_at is not None:
-        study.read_at = study.read_by = study.raised_at = study.flagged_by = None
-        study.received_at = now
-    if study.outcome != Outcome.FLAGGED:
-        because = "a film that came later must still be looked at"
-        _take(study, _Said(0, False, None, because=because), None)
-    stand(study, waits)
 
 
 def settle(session: Session, now: datetime, settings: Settings, enqueue: Enqueue) -> int:

@@ -29,10 +29,10 @@ from carina.errors import BundleError, CarinaError
 from carina.records import Prediction, Refusal
 from carina.scoring.inputs import Input
 from carina.scoring.triage import Decision, Policy, decide
-from carina.serving import health, jobs, studies
+from carina.serving import health, jobs, ladder, studies
 from carina.serving.database import Database
 from carina.serving.duty import NOT_READY, Duty, OnDuty
-from carina.serving.schema import Instance, Job, JobState, Model, PredictionRow, Step, Study
+from carina.serving.schema import Instance, Job, JobState, Model, PredictionRow, Study
 from carina.serving.settings import Settings
 
 THUMBNAIL = 96  # pixels of a side
@@ -181,7 +181,7 @@ class Worker:
             return
         now = _now()
         with self._database.read() as session:
-            step = session.scalar(select(Step.step).order_by(Step.id.desc()).limit(1))
+            step = ladder.deciding(session)
         rows = [(each.taken, _row(each, model, step, now)) for each in done]
         with self._database.write() as session:
             number = self._model_number(session, model, now)

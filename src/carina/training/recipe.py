@@ -226,7 +226,7 @@ def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     override, the key, and what to write instead.
     """
     path = shipped(Path(path))
-    keys = read_toml(path, "recipe", ("quick", "demo", "resnet34"))
+    keys = read_toml(path, "recipe", ("quick", "best", "demo", "resnet34"))
     for override in overrides:
         _override(keys, override)
     keys.setdefault("name", path.stem)

@@ -117,7 +117,7 @@ def _caps(settings: Settings) -> tuple[tuple[re.Pattern[str], int], ...]:
     return (
         (re.compile(r"/api/v1/uploads"), upload),
         (re.compile(r"/dicom-web/studies(/[0-9.]{1,64})?"), upload),
-        (re.compile(r"/api/v1/reports"), _LIST_BYTES),
+        (re.compile(r"/api/v1/reports(\.csv)?"), _LIST_BYTES),
     )
 
 

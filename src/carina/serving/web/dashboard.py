@@ -18,8 +18,12 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from carina.scoring.triage import Outcome
+from carina.serving import drift, monitoring
+from carina.serving.drift import Drift
+from carina.serving.monitoring import Npv, Watch
 from carina.serving.schema import Feedback, Rank, Study
-from carina.serving.web.plots import Series, bars
+from carina.serving.settings import Settings
+from carina.serving.web.plots import Series, bars, beside
 from carina.serving.web.words import RANK_WORDS
 
 RANGES = (1, 7, 30, 90)
@@ -67,6 +71,15 @@ class Figures:
     arrivals: Sequence[Sequence[int]]  # for each kind, for each label
     waits: Sequence[Waits]
     agreement: Sequence[Agreement]
+    drift: Sequence[Drift]
+    watch: Watch
+    npv: Sequence[Npv]
+
+    @property
+    def alarms(self) -> list[str]:
+        """What must not be overlooked: missed cases, and films or scores that have moved."""
+        missed = [self.watch.alarm] if self.watch.alarm else []
+        return missed + [each.says.removesuffix("  << ALARM") for each in self.drift if each.alarm]
 
     @property
     def kinds(self) -> Sequence[str]:
@@ -92,7 +105,14 @@ class Figures:
         ]
 
 
-def figures(session: Session, now: datetime, days: int) -> Figures:
+def drift_plot(moved: Drift) -> Markup:
+    """The shares of the films of then and of now between the same borders."""
+    ends = [f"< {border:.3g}" for border in moved.borders] + ["above"]
+    layers = [Series("then", "then", moved.then), Series("now", "recent", moved.now)]
+    return beside(f"{moved.name}: {moved.reference}, and the last days", ends, layers)
+
+
+def figures(session: Session, settings: Settings, now: datetime, days: int) -> Figures:
     """All figures of the last ``days`` days: by the hour for one day, else by the day."""
     since = now - timedelta(days=days)
     width = timedelta(hours=1) if days == 1 else timedelta(days=1)
@@ -125,6 +145,9 @@ def figures(session: Session, now: datetime, days: int) -> Figures:
         arrivals=arrivals,
         waits=[_waits(kind, waited[kind], waiting[kind]) for kind in _KINDS],
         agreement=_agreement(session, since),
+        drift=drift.measure(session, settings, now, timedelta(days=days)),
+        watch=monitoring.watch(session, settings),
+        npv=monitoring.npv(session),
     )
 
 

@@ -186,8 +186,11 @@ def upload(request: Request, site: Here, person: Reader) -> Response:
 def figures(request: Request, site: Here, person: Viewer, days: dashboard.Days = 7) -> Response:
     """How the department does: arrivals, waits, shares, agreement, drift."""
     with site.database.read() as session:
-        told = dashboard.figures(session, site.clock(), days)
-        return _page(request, site, session, person, "dashboard.html", told=told, days=days)
+        told = dashboard.figures(session, site.settings, site.clock(), days)
+        return _page(
+            request, site, session, person, "dashboard.html", told=told, days=days,
+            drift_plot=dashboard.drift_plot,
+        )  # fmt: skip
 
 
 @router.get("/deliveries")

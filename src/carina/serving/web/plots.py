@@ -62,37 +62,21 @@ def bars(title: str, labels: Sequence[str], layers: Sequence[Series], *, share: 
     return _picture(title, parts)
 
 
-def lines(title: str, labels: Sequence[str], series: Sequence[Series], alarm: float | None = None) -> Markup:
-    """Lines over the labels, gaps where there is no value, and a dashed line at ``alarm``."""
-    known = [value for each in series for value in each.values if value is not None]
-    top = _round_up(max([*known, (alarm or 0) * 1.2, 1e-9]))
+def beside(title: str, labels: Sequence[str], series: Sequence[Series]) -> Markup:
+    """Bars of several series side by side, a group for each label."""
+    top = _round_up(max([value or 0 for each in series for value in each.values] + [1e-9]))
     parts = [_axis(top, False)]
     step = (WIDTH - _LEFT - _RIGHT) / max(1, len(labels))
-    for each in series:
-        points = [
-            (_LEFT + (i + 0.5) * step, _y(value, top)) if value is not None else None
-            for i, value in enumerate(each.values)
-        ]
-        path, pen = [], "M"
-        for point in points:
-            if point is None:
-                pen = "M"
-                continue
-            path.append(f"{pen}{point[0]:.1f} {point[1]:.1f}")
-            pen = "L"
-        parts.append(f'<path class="line {escape(each.key)}" d="{" ".join(path)}"/>')
-        parts += [
-            f'<circle class="{escape(each.key)}" cx="{point[0]:.1f}" cy="{point[1]:.1f}" r="2.5">'
-            f"<title>{escape(each.name)}, {escape(label)}: {value:.3g}</title></circle>"
-            for label, point, value in zip(labels, points, each.values, strict=True)
-            if point is not None
-        ]
-    if alarm is not None:
-        y = _y(alarm, top)
-        parts.append(_line(_LEFT, y, WIDTH - _RIGHT, y, "alarm"))
-        parts.append(
-            f'<text class="alarm" x="{WIDTH - _RIGHT}" y="{y - 4:.1f}" text-anchor="end">alarm</text>'
-        )
+    wide = 0.8 * step / max(1, len(series))
+    for i, label in enumerate(labels):
+        for place, each in enumerate(series):
+            value = each.values[i] or 0
+            x, y = _LEFT + i * step + 0.1 * step + place * wide, _y(value, top)
+            parts.append(
+                f'<rect class="{escape(each.key)}" x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" '
+                f'height="{_y(0, top) - y:.1f}"><title>{escape(each.name)}, {escape(label)}: {value:.3g}'
+                "</title></rect>"
+            )
     parts.append(_labels(labels, step))
     return _picture(title, parts)
 

@@ -10,14 +10,12 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from carina.scoring.triage import Outcome
-from carina.serving import auditlog, studies
+from carina.serving import auditlog, feedback, studies
 from carina.serving.people import Person
 from carina.serving.schema import Event, Feedback, Study
 from carina.serving.settings import Waits
 
-KINDS = ("read", "agree", "disagree", "priority")
-_READS = ("read", "agree", "disagree")  # whoever says one of these has read the study
+_READS = ("agree", "disagree")  # whoever says one of these has read the study
 
 
 def say(
@@ -31,31 +29,15 @@ def say(
     finding: str | None = None,
     comment: str | None = None,
 ) -> Feedback:
-    """Keep a reader's answer; the first that reads a study takes it off the open list.
-
-    ``disease`` says whether the reader found any disease. Where it is left out it follows from ``kind``:
-    whoever agrees with a flag found some, whoever disagrees with it found none, and the other way round.
-    """
-    if kind not in KINDS:
-        raise ValueError(f"{kind!r} is nothing a reader says")
-    if disease is None and kind in ("agree", "disagree") and study.p_disease is not None:
-        disease = (study.outcome == Outcome.FLAGGED) == (kind == "agree")
-    answer = Feedback(
-        study_id=study.id,
-        at=now,
-        reader=person.name,
-        kind=kind,
-        disease=disease,
-        finding=finding,
-        comment=comment,
-        outcome=study.outcome,
-        p_disease=study.p_disease,
-        model_id=study.model_id,
+    """Keep a reader's answer (:func:`carina.serving.feedback.record`); the first that reads a study takes it
+    off the open list."""
+    answer = feedback.record(
+        session, study, person.name, kind, now, disease=disease, finding=finding, comment=comment
     )
-    session.add(answer)
     if kind in _READS and study.read_at is None:
         study.read_at, study.read_by = now, person.name
-    _told(session, study, person, f"study {kind}", now, {"disease": disease})
+    detail = {"disease": answer.disease}
+    auditlog.append(session, person.name, f"study {kind}", f"study {study.id}", detail, now=now)
     return answer
 
 

@@ -15,9 +15,10 @@ from fastapi import Depends, Request
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from carina.serving import ladder
 from carina.serving.database import Database
-from carina.serving.schema import Health, Model, Step
-from carina.serving.settings import Ladder, Settings
+from carina.serving.schema import Health, Model
+from carina.serving.settings import Settings
 
 if TYPE_CHECKING:
     from carina.serving.archive import Archive
@@ -106,8 +107,7 @@ def faults(site: Site, session: Session) -> list[Fault]:
 
 def step(session: Session) -> str:
     """The step of the roll-out; a site that never took one stands on the first."""
-    newest = session.scalar(select(Step.step).order_by(Step.id.desc()).limit(1))
-    return newest or str(Ladder.AUDIT)
+    return str(ladder.current(session))
 
 
 def model_card(session: Session, model_id: int | None = None) -> dict[str, Any] | None:
