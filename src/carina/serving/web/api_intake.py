@@ -36,10 +36,10 @@ _STOW: dict[str, Any] = {
 
 
 class Kept(BaseModel):
-    """What became of one file. ``fault`` says why there is no study."""
+    """What became of one file; ``ours`` is a result of Carina itself, which is not kept."""
 
     name: str
-    status: Literal["stored", "known", "conflict", "refused"]
+    status: Literal["stored", "known", "conflict", "ours", "refused"]
     study: int | None
     instance: int | None
     fault: str | None
@@ -91,7 +91,7 @@ def _take(site: Site, person: Person, request: Request, file: BinaryIO, name: st
             most=site.settings.web.largest_upload,
         )
     )
-    kept = sorted({each.receipt.study_id for each in outcomes if each.receipt is not None})
+    kept = sorted({each.receipt.study_id for each in outcomes if each.receipt is not None} - {0})
     with site.database.write() as session:
         detail = {"files": len(outcomes), "studies": kept[:100]}
         auditlog.append(session, person.name, "films uploaded", None, detail, now=site.clock())
@@ -103,8 +103,8 @@ def _kept(outcome: uploads.Outcome) -> Kept:
     return Kept(
         name=outcome.name,
         status=receipt.status if receipt else "refused",
-        study=receipt.study_id if receipt else None,
-        instance=receipt.instance_id if receipt else None,
+        study=(receipt.study_id or None) if receipt else None,
+        instance=(receipt.instance_id or None) if receipt else None,
         fault=outcome.reason,
     )
 

@@ -3,7 +3,7 @@ import { fault, isForPage, say, toggleTheme } from "./page.js";
 
 const drop = document.getElementById("upload");
 const table = document.getElementById("sent");
-const words = { stored: "kept; it is on the worklist", known: "was here before", conflict: "kept beside other bytes of the same UID" };
+const words = { stored: "kept; it is on the worklist", known: "was here before", conflict: "kept beside other bytes of the same UID", ours: "a result of Carina itself: not kept" };
 const waiting = [];
 let busy = false;
 
@@ -21,6 +21,7 @@ function line(name) {
 
 function tell(place, result) {
   if (result.fault) { place.textContent = result.fault; place.className = "late"; return; }
+  if (!result.study) { place.textContent = words[result.status]; return; }
   const link = document.createElement("a");
   link.href = `/studies/${result.study}`;
   link.textContent = `study ${result.study}`;
