@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,6 +83,34 @@ def test_true_films_gone_wrong_are_refused(chests: list[NDArray[np.uint8]], how:
 def test_the_reason_names_what_is_wrong(chests: list[NDArray[np.uint8]], how: str, code: str) -> None:
     codes = [sane(np.asarray(prepare(scenes.spoilt(film, how), SQUARE))) for film in chests[:24]]
     assert codes.count(code) >= 18
+
+
+@pytest.mark.parametrize(
+    ("spoil", "least"),
+    [
+        (lambda film: 255 * (film / 255) ** 5, 0.5),
+        (lambda film: np.clip((film - 170) * 3, 0, 255), 0.95),
+        (lambda film: np.clip(film * 4, 0, 255), 0.95),
+    ],
+    ids=["far too dark", "shadows lost", "lights lost"],
+)
+def test_films_exposed_so_that_detail_is_lost_are_refused(
+    chests: list[NDArray[np.uint8]], spoil: Callable[[NDArray[np.float64]], NDArray[np.float64]], least: float
+) -> None:
+    assert refused([spoil(film.astype(float)).astype(np.uint8) for film in chests[::2]]) >= least
+
+
+@pytest.mark.parametrize("edge", ["left", "right", "top", "bottom"])
+def test_films_with_a_third_blacked_out_are_refused(chests: list[NDArray[np.uint8]], edge: str) -> None:
+    spoilt = []
+    for film in chests[::2]:
+        height, width = (side // 3 for side in film.shape)
+        places = {"left": np.s_[:, :width], "right": np.s_[:, -width:]}
+        places |= {"top": np.s_[:height], "bottom": np.s_[-height:]}
+        black = film.copy()
+        black[places[edge]] = 0
+        spoilt.append(black)
+    assert refused(spoilt) >= 0.9
 
 
 def test_a_blank_plate_is_blank() -> None:

@@ -12,7 +12,12 @@ from typing import Any
 import films
 import pydicom
 import pytest
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 from sqlalchemy import select
 
 from carina.errors import NotDicom, NotStored, StoreFault
@@ -322,3 +327,23 @@ def test_a_database_that_fails_is_a_fault_and_nothing_half_written(
     assert rows(database, Instance) == []
     Event.__table__.create(database.engine)
     assert intake.adopt() == 1
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+@pytest.mark.parametrize(
+    "elements",
+    [
+        {},
+        {"PatientName": " Doe^Jane ", "OtherPatientIDs": ["1", "2"], "PatientAge": "007M"},
+        {"StudyDescription": "Thorax\\pa", "SeriesNumber": "12", "SpecificCharacterSet": "ISO_IR 100"},
+        {"PatientName": "M\u00fcller^J\u00f6rg", "SpecificCharacterSet": "ISO_IR 192"},
+        {"PatientAge": None, "PatientBirthDate": "19700101", "StudyDate": "20260101", "StudyID": ""},
+    ],
+)
+def test_the_short_way_through_a_header_finds_what_the_long_one_finds(
+    monkeypatch: pytest.MonkeyPatch, syntax: Any, elements: dict[str, Any]
+) -> None:
+    content = instance(7, syntax=syntax, **elements)
+    short = read_header(io.BytesIO(content), "sha")
+    monkeypatch.setattr("carina.serving.header._plain", lambda _: None)
+    assert short == read_header(io.BytesIO(content), "sha")

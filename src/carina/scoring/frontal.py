@@ -26,6 +26,7 @@ LIKE = ("frontal", "inverted", "turned", "upside_down", "part", "other")
 Floats = NDArray[np.float32]
 
 _BORDER = 0.06  # of the brightest gray: darker rows and columns at the edges are no film
+_FLAT = 4.0  # gray levels: a row or column of hardly more shows nothing
 _MOST_BORDER = 0.15  # of a side is taken away at each edge; a half that was lost stays lost
 
 
@@ -34,13 +35,17 @@ class Looks:
     """What a square looks like. ``like`` are shares in the order of ``LIKE``, summing to 1.
 
     ``strange`` is the squared distance from chest films, ``mirrored`` the chance that left is right,
-    ``spread`` the standard deviation of the gray values without borders, 0–255.
+    ``spread`` the standard deviation of the gray values without borders, 0–255. ``grays`` are the shares of
+    black and of white pixels and the entropy in bits, ``lost`` the share of a side by which a band without
+    any picture is wider at one edge than at the other.
     """
 
     like: Floats  # (6,)
     strange: float
     mirrored: float
     spread: float
+    grays: tuple[float, float, float]
+    lost: float
 
 
 def looks(prepared: NDArray[np.uint8]) -> Looks:
@@ -53,7 +58,27 @@ def looks(prepared: NDArray[np.uint8]) -> Looks:
         strange=_strange(x, numbers),
         mirrored=_mirrored(x, numbers),
         spread=float(film.std()),
+        grays=_grays(film),
+        lost=_lost(prepared),
     )
+
+
+def _grays(film: NDArray[np.uint8]) -> tuple[float, float, float]:
+    """The share of black pixels (up to 2), that of white ones (from 253), and the bits of its grays."""
+    shares = np.bincount(film.ravel(), minlength=256) / film.size
+    met = shares[shares > 0]
+    return float(shares[:3].sum()), float(shares[253:].sum()), float(-(met * np.log2(met)).sum())
+
+
+def _lost(prepared: NDArray[np.uint8]) -> float:
+    """How much wider the band without any picture is at one edge than at the opposite one, of the side."""
+    widest = 0.0
+    for axis in (0, 1):
+        low, high = np.quantile(prepared, (0.02, 0.98), axis=axis)
+        met = np.flatnonzero(high - low > _FLAT)
+        if len(met):
+            widest = max(widest, abs(float(met[0]) - (len(low) - 1 - float(met[-1]))) / len(low))
+    return widest
 
 
 def without_borders(prepared: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import struct
 import zlib
 from dataclasses import dataclass
 from functools import cache
@@ -33,6 +34,9 @@ IMAGES: dict[str, str] = {  # the SOP classes that are taken (PS3.4, table B.5-1
 }
 DICOMDIR = "1.2.840.10008.1.3.10"
 DEFLATED = "1.2.840.10008.1.2.1.99"
+_IMPLICIT, _BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
+_LONG = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
+_ASCII_ALIKE = ("", "ISO_IR 6", "ISO_IR 100", "ISO_IR 192")  # where ASCII bytes are ASCII characters
 _UID = re.compile(r"^[0-9.]{1,64}$")
 _FIRST, _MOST = 2**18, 2**23  # bytes of a file that are looked at: at first, and at most
 _PIXELS_MODULE = 0x00280000  # all that is wanted stands before the Image Pixel module
@@ -218,6 +222,9 @@ def _parse(head: bytes) -> tuple[Any, Any, int, bool]:
     """As :func:`_parsed`, and whether the place was reached where reading may stop."""
     import pydicom.filereader
 
+    plain = _plain(head)
+    if plain is not None:
+        return (*plain, True)
     reached = False
 
     def far_enough(tag: int, _vr: str | None, _length: int) -> bool:
@@ -231,14 +238,72 @@ def _parse(head: bytes) -> tuple[Any, Any, int, bool]:
     at = stream.tell()
     tags = list(_tags())
     if _syntax(meta) == DEFLATED:
-        plain = zlib.decompressobj(-zlib.MAX_WBITS).decompress(head[at:], _MOST)
+        inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(head[at:], _MOST)
         ds: Any = pydicom.filereader.read_dataset(
-            io.BytesIO(plain), False, True, stop_when=far_enough, specific_tags=tags
+            io.BytesIO(inflated), False, True, stop_when=far_enough, specific_tags=tags
         )
         return ds, meta, at, True
     stream.seek(0)
     ds = pydicom.filereader.read_partial(stream, stop_when=far_enough, force=True, specific_tags=tags)
     return ds, meta, at, reached
+
+
+def _plain(head: bytes) -> tuple[dict[str, str], dict[str, str], int] | None:
+    """As :func:`_parse` for the plain header of most films, at a tenth of the cost; ``None`` for others.
+
+    Plain: little endian, in order, every length stated, and every value that is wanted in ASCII.
+    """
+    if head[128:132] != b"DICM":
+        return None
+    meta, at = _walk(head, 132, 0x00030000, explicit=True)
+    syntax = meta.get("TransferSyntaxUID", "").rstrip("\0 ") if meta is not None else ""
+    if meta is None or not syntax or syntax in (DEFLATED, _BIG_ENDIAN):
+        return None
+    ds, _ = _walk(head, at, _PIXELS_MODULE, explicit=syntax != _IMPLICIT)
+    if ds is None or ds.get("SpecificCharacterSet", "").strip() not in _ASCII_ALIKE:
+        return None
+    return ds, meta, at
+
+
+def _walk(head: bytes, at: int, end: int, *, explicit: bool) -> tuple[dict[str, str] | None, int]:
+    """The wanted elements from byte ``at`` to tag ``end``, and where that stands; ``None`` if not plain."""
+    found: dict[str, str] = {}
+    wanted, before = _keywords(), -1
+    while at + 12 <= len(head):
+        group, element = struct.unpack_from("<HH", head, at)
+        tag = group << 16 | element
+        if tag >= end:
+            return found, at
+        if tag <= before:
+            break
+        before = tag
+        vr = head[at + 4 : at + 6]
+        if explicit and not vr.isalpha():
+            break
+        if explicit and vr not in _LONG:
+            (length,) = struct.unpack_from("<H", head, at + 6)
+            at += 8
+        else:
+            (length,) = struct.unpack_from("<I", head, at + 8 if explicit else at + 4)
+            at += 12 if explicit else 8
+        if at + length > len(head):  # also an undefined length
+            break
+        keyword = wanted.get(tag)
+        if keyword is not None:
+            raw = head[at : at + length]
+            if not raw.isascii() or b"\x1b" in raw:
+                break
+            found[keyword] = raw.decode("ascii")
+        at += length
+    return None, at
+
+
+@cache
+def _keywords() -> dict[int, str]:
+    from pydicom.tag import Tag
+
+    meta = ("MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID", "TransferSyntaxUID")
+    return {int(Tag(keyword)): keyword for keyword in (*_TAGS, *meta)}
 
 
 @cache
