@@ -22,10 +22,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session, aliased
 
-from carina.errors import BundleError, CarinaError
+from carina.errors import BundleError
 from carina.records import Prediction, Refusal
 from carina.scoring.inputs import Input
 from carina.scoring.triage import Decision, Policy, decide
@@ -125,8 +125,12 @@ class Worker:
         except BundleError as fault:
             self._duty.withdraw(str(fault))
             _log.error("the model on duty failed", extra={"fault": str(fault)})
-        except (CarinaError, OSError, MemoryError) as fault:
-            _log.error("films could not be scored", extra={"fault": type(fault).__name__})
+        except (OperationalError, InterfaceError):  # the database is away: none of the films is to blame
+            raise
+        except (
+            Exception
+        ) as fault:  # a film, or a fault of ours, may be: after its tries it is left to a reader
+            _log.exception("films could not be scored")
             self._give_up(fault)
         return self.films - before
 
@@ -188,7 +192,9 @@ class Worker:
             for _, row in rows:
                 row.model_id = number
             self._write(session, rows, now)
-        self._let_go(done_jobs=[each.taken.job.id for each in done])
+        self._models[model.fingerprint] = number  # not before it is certain that the row is there
+        self._let_go([each.taken.job.id for each in done])
+        self._speak(True)
 
     def _write(self, session: Session, rows: Sequence[tuple[_Taken, PredictionRow]], now: datetime) -> None:
         touched = studies.locked(session, sorted({taken.study for taken, _ in rows}))
@@ -204,10 +210,10 @@ class Worker:
             if studies.decide(session, study, now, self._settings):
                 studies.deliver(session, study, now, self._settings, self._enqueue)
 
-    def _let_go(self, done_jobs: Sequence[int]) -> None:
-        for number in done_jobs:
+    def _let_go(self, done: Sequence[int]) -> None:
+        for number in done:
             self._held.pop(number, None)
-        self.films += len(done_jobs)
+        self.films += len(done)
 
     def _say_not_ready(self) -> None:
         """No model: every film that waits is "not analysed", with the reason."""
@@ -278,12 +284,10 @@ class Worker:
 
     def _model_number(self, session: Session, model: OnDuty, now: datetime) -> int:
         """The row of the model; written once for each that ever was on duty."""
-        if model.fingerprint not in self._models:
+        known = self._models.get(model.fingerprint)
+        if known is None:
             known = session.scalar(select(Model.id).where(Model.fingerprint == model.fingerprint))
-            if known is None:
-                known = _enrol(session, model, now)
-            self._models[model.fingerprint] = known
-        return self._models[model.fingerprint]
+        return known if known is not None else _enrol(session, model, now)
 
     def _give_back(self) -> None:
         """What this worker holds and does not work on waits again, as if it had never been taken."""
@@ -396,8 +400,6 @@ def _said_of(instance: int, code: str, why: str, now: datetime) -> PredictionRow
 
 def _enrol(session: Session, model: OnDuty, now: datetime) -> int:
     """Write the row of a model that is on duty for the first time; another worker may do it meanwhile."""
-    from sqlalchemy.exc import IntegrityError
-
     bundle = model.bundle
     row = Model(
         fingerprint=model.fingerprint,
