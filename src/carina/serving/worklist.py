@@ -132,10 +132,10 @@ def total(session: Session, wanted: Filter) -> int:
     return session.scalar(_filtered(session, wanted).with_only_columns(func.count(Study.id))) or 0
 
 
-def counts(session: Session) -> dict[Rank, int]:
-    """How many open studies stand at each rank."""
-    counted = select(Study.rank, func.count()).where(Study.read_at.is_(None)).group_by(Study.rank)
-    found = {rank: count for rank, count in session.execute(counted)}  # noqa: C416
+def counts(session: Session, wanted: Filter | None = None) -> dict[Rank, int]:
+    """How many studies of a filter (the open ones by default) stand at each rank."""
+    every = _filtered(session, wanted or Filter()).with_only_columns(Study.rank, func.count(Study.id))
+    found = {row[0]: row[1] for row in session.execute(every.group_by(Study.rank))}
     return {rank: found.get(int(rank), 0) for rank in Rank}
 
 

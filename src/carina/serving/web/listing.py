@@ -53,11 +53,7 @@ def asked(view: View, urgency: str | None, text: str, second_reading: bool) -> F
 
 def page(session: Session, wanted: Filter, offset: int, limit: int) -> Page:
     """The rows from ``offset`` on, and how many there are of each rank."""
-    every = replace(wanted, ranks=())
-    if every == Filter():
-        counts = worklist.counts(session)
-    else:
-        counts = {rank: worklist.total(session, replace(every, ranks=(rank,))) for rank in Rank}
+    counts = worklist.counts(session, replace(wanted, ranks=()))
     total = sum(counts[rank] for rank in wanted.ranks or Rank)
     return Page(worklist.page(session, wanted, offset, min(limit, MOST)), total, counts)
 

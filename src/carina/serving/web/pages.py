@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, HTTPException, Path, Query, Request
-from fastapi.responses import RedirectResponse, Response
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.templating import Jinja2Templates
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from sqlalchemy import func, select
@@ -139,9 +139,13 @@ def rows(
 ) -> Response:
     """The list alone, for a page that is open: it takes what has changed."""
     with site.database.read() as session:
-        context = _list(site, session, view, urgency, q, second, offset)
-        found = {"faults": faults(site, session), "step": step(session)}
-        return templates.TemplateResponse(request, "_list.html", {**context, **found})
+
+        def draw() -> str:
+            context = _list(site, session, view, urgency, q, second, offset)
+            return templates.get_template("_list.html").render(**context, faults=faults(site, session))
+
+        newest = session.scalar(select(func.max(Event.id))) or 0
+        return HTMLResponse(site.drawn.get((view, urgency, q, second, offset), newest, draw))
 
 
 @router.get("/studies/{study_id}")

@@ -19,6 +19,7 @@ from carina.serving import ladder
 from carina.serving.database import Database
 from carina.serving.schema import Health, Model
 from carina.serving.settings import Settings
+from carina.serving.web.drawn import Drawn
 
 if TYPE_CHECKING:
     from carina.serving.archive import Archive
@@ -59,6 +60,7 @@ class Site:
     darkroom: Darkroom
     intake: Intake
     clock: Callable[[], datetime]
+    drawn: Drawn = field(default_factory=Drawn)
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
 
 
