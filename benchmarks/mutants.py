@@ -9,8 +9,6 @@ with an error where the command did, where a film has no row, or where one was s
 from __future__ import annotations
 
 import argparse
-import csv
-import subprocess
 import sys
 import tempfile
 import time
@@ -42,35 +40,12 @@ def main() -> None:
 
 def measured(root: Path, count: int, seed: int) -> str:
     """One run over ``count`` mutants, as a section of the results."""
-    from tests.bundles import tiny_bundle
-    from tests.mutants import mutants
+    from tests.mutants import laid_out, mutants, scored
 
-    (root / "films").mkdir()
-    cut = set()
-    for mutant in mutants(count, seed):
-        (root / "films" / mutant.name).write_bytes(mutant.content)
-        cut |= {mutant.name} if mutant.cut else set()
-    tiny_bundle(root / "m")
-    line = [
-        sys.executable,
-        "-m",
-        "carina",
-        "score",
-        "films",
-        "--model",
-        "m",
-        "--out",
-        "out.csv",
-        "--no-check",
-    ]
+    cut = laid_out(root, mutants(count, seed))
     began = time.monotonic()
-    done = subprocess.run(line, cwd=root, capture_output=True, text=True, check=False)
-    seconds = time.monotonic() - began
-    if done.returncode:
-        raise SystemExit(f"carina score ended with {done.returncode}: {done.stderr[-2000:]}")
-    with (root / "out.csv").open(newline="") as file:
-        rows = {Path(row["path"]).name: row for row in csv.DictReader(file)}
-    return table(rows, cut, seed, count, seconds)
+    rows = scored(root)
+    return table(rows, cut, seed, count, time.monotonic() - began)
 
 
 def table(rows: dict[str, Any], cut: set[str], seed: int, count: int, seconds: float) -> str:

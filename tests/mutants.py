@@ -2,15 +2,19 @@
 
 Each mutant is a whole film with something done to it. Where its pixel stream was cut (``Mutant.cut``), and
 perhaps closed again so that nothing outside it shows it, it must never be scored; otherwise it may be scored
-or refused. Nothing here reads a film.
+or refused.
 """
 
 from __future__ import annotations
 
+import csv
 import struct
+import subprocess
+import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 
 import films
@@ -21,6 +25,8 @@ from pydicom.uid import (
     JPEGBaseline8Bit,
     RLELossless,
 )
+
+from tests.bundles import tiny_bundle
 
 HEIGHT, WIDTH = 96, 80
 FILES = ("jpg", "progressive.jpg", "colour.jpg", "png", "deep.png", "tif", "lzw.tif", "webp", "bmp")
@@ -172,3 +178,35 @@ def _changed(content: bytes, chance: Random, start: int, end: int) -> bytes:
 Way = Callable[[str | UID, bytes, Random], bytes]
 _DAMAGES: tuple[Way, ...] = (flipped, flipped_header, flipped_stream, zeroed, inserted, doubled)
 _CUTS: tuple[Way, ...] = (cut, cut_and_closed)
+
+
+def laid_out(root: Path, made: Iterable[Mutant]) -> set[str]:
+    """A tiny bundle and the mutants in ``root``; answers the names of those that were cut."""
+    tiny_bundle(root / "m")
+    (root / "films").mkdir()
+    cut = set()
+    for mutant in made:
+        (root / "films" / mutant.name).write_bytes(mutant.content)
+        cut |= {mutant.name} if mutant.cut else set()
+    return cut
+
+
+def scored(root: Path) -> dict[str, dict[str, str]]:
+    """What was laid out through ``carina score``: the table's rows by the names of the files."""
+    line = [
+        sys.executable,
+        "-m",
+        "carina",
+        "score",
+        "films",
+        "--model",
+        "m",
+        "--out",
+        "out.csv",
+        "--no-check",
+    ]
+    done = subprocess.run(line, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise AssertionError(f"carina score ended with {done.returncode}: {done.stderr[-2000:]}")
+    with (root / "out.csv").open(newline="") as file:
+        return {Path(row["path"]).name: row for row in csv.DictReader(file)}

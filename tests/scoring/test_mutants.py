@@ -5,16 +5,10 @@
 
 from __future__ import annotations
 
-import csv
-import subprocess
-import sys
 from collections import Counter
-from pathlib import Path
 
 import mutants
 import pytest
-
-from tests.bundles import tiny_bundle
 
 COUNT = 10 * len(mutants.KINDS)
 
@@ -23,26 +17,8 @@ COUNT = 10 * len(mutants.KINDS)
 def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
     """The table's rows by the names of the files."""
     root = tmp_path_factory.mktemp("mutants")
-    (root / "films").mkdir()
-    for mutant in mutants.mutants(COUNT, 6):
-        (root / "films" / mutant.name).write_bytes(mutant.content)
-    tiny_bundle(root / "m")
-    line = [
-        sys.executable,
-        "-m",
-        "carina",
-        "score",
-        "films",
-        "--model",
-        "m",
-        "--out",
-        "out.csv",
-        "--no-check",
-    ]
-    done = subprocess.run(line, cwd=root, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
-    with (root / "out.csv").open(newline="") as file:
-        return {Path(row["path"]).name: row for row in csv.DictReader(file)}
+    mutants.laid_out(root, mutants.mutants(COUNT, 6))
+    return mutants.scored(root)
 
 
 def test_whole_films_of_every_kind_are_read() -> None:

@@ -230,6 +230,8 @@ def test_the_command_line_lets_people_in_and_checks_the_log(tmp_path: Path) -> N
         result = CliRunner().invoke(app, [*arguments, "--data", str(tmp_path / "site")], input=typed)
         return result.exit_code, result.output + (str(result.exception) if result.exception else "")
 
+    assert run("audit-log", "verify")[0] == 1, "a log that is not there does not hold"
+    assert not (tmp_path / "site").exists()
     code, said = run("user", "add", "Grace", "--role", "admin", "--password-stdin", typed=PASSWORD + "\n")
     assert (code, said) == (0, "grace may sign in as admin\n")
     assert "there is such a user" in run("user", "add", "grace", "--password-stdin", typed=PASSWORD)[1]

@@ -51,6 +51,7 @@ def decided(database: Database, settings: Settings, *films: dict[str, Any] | Non
         ((UNFLAGGED, CLEAR), Outcome.NOT_FLAGGED, Rank.NOT_FLAGGED),
         ((CLEAR,), Outcome.NOT_FLAGGED, Rank.LIKELY_CLEAR),
         ((UNFLAGGED, LATERAL), Outcome.NOT_FLAGGED, Rank.NOT_FLAGGED),
+        ((CLEAR, LATERAL), Outcome.NOT_FLAGGED, Rank.NOT_FLAGGED),
         ((LATERAL,), Outcome.NOT_ANALYSED, Rank.NOT_ANALYSED),
         ((LATERAL, BROKEN), Outcome.NOT_ANALYSED, Rank.NOT_ANALYSED),
         ((None, SOON), "flagged", Rank.SOON),
@@ -64,6 +65,17 @@ def test_the_film_that_speaks_loudest_decides(
     study = decided(sqlite, settings, *films)
     assert (study.outcome, study.rank) == (outcome, rank)
     assert (study.decided_at is None) == (outcome is None)
+
+
+def test_a_film_of_another_view_is_named_beside_one_that_is_not_flagged(
+    sqlite: Database, settings: Settings
+) -> None:
+    one = decided(sqlite, settings, CLEAR, LATERAL)
+    assert one.because == "because of a test; a film of another view beside it not analysed"
+    assert one.suggestion is None
+    two = decided(sqlite, settings, UNFLAGGED, LATERAL, LATERAL)
+    assert two.because == "because of a test; 2 films of another view beside it not analysed"
+    assert decided(sqlite, settings, SOON, LATERAL).because == "because of a test"
 
 
 def test_a_decision_is_that_of_one_film_whole(database: Database, settings: Settings) -> None:

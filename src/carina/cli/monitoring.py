@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carina.errors import MissingExtra
+from carina.cli.sites import Config, Data, site
 
 if TYPE_CHECKING:
     from carina.serving.database import Database
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 app = typer.Typer()
 reports = typer.Typer(help="The hospital's own reports: what was found in the end.", no_args_is_help=True)
 app.add_typer(reports, name="reports")
-
-Config = Annotated[Path | None, typer.Option(help="The site's TOML file.", exists=True, dir_okay=False)]
-Data = Annotated[Path | None, typer.Option(help="Folder of the service, if not ./carina-data.")]
 
 
 @reports.callback()
@@ -166,20 +163,5 @@ def _pair(argument: str) -> tuple[str, str]:
 @contextmanager
 def _site(config: Path | None, data: Path | None) -> Iterator[tuple[Settings, Database]]:
     """The settings and the database of a site, with its tables."""
-    try:
-        import scipy  # noqa: F401
-
-        from carina.serving.database import Database
-        from carina.serving.settings import read_settings
-        from carina.serving.upgrades import upgrade
-    except ModuleNotFoundError as error:
-        raise MissingExtra("carina reports, monitor, step and deliveries", "serve") from error
-
-    settings = read_settings(config, **({} if data is None else {"data": data}))
-    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    database = Database(settings.database_url)
-    try:
-        upgrade(database)
-        yield settings, database
-    finally:
-        database.close()
+    with site(config, data, who="carina reports, monitor, step and deliveries", needs="scipy") as found:
+        yield found

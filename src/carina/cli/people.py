@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carina.errors import MissingExtra, PeopleError
+from carina.cli.sites import Config, Data, site
+from carina.errors import PeopleError
 
 if TYPE_CHECKING:
     from carina.serving.database import Database
@@ -26,8 +27,6 @@ app.add_typer(log, name="audit-log")
 
 ACTOR = "command line"  # whoever can run these verbs owns the database
 
-Config = Annotated[Path | None, typer.Option(help="The site's TOML file.", exists=True, dir_okay=False)]
-Data = Annotated[Path | None, typer.Option(help="Folder of the service, if not ./carina-data.")]
 Stdin = Annotated[
     bool, typer.Option("--password-stdin", help="Take the password from standard input; no questions.")
 ]
@@ -185,7 +184,7 @@ def log_verify(
     data: Data = None,
 ) -> None:
     """Walk the chain of hashes and say whether anybody changed the log. Exit code 1 if so."""
-    with _people(config, data) as database, database.read() as session:
+    with _people(config, data, exists=True) as database, database.read() as session:
         from carina.serving import auditlog
 
         verdict = auditlog.verify(session, head)
@@ -198,25 +197,10 @@ def log_verify(
 
 
 @contextmanager
-def _people(config: Path | None, data: Path | None) -> Iterator[Database]:
+def _people(config: Path | None, data: Path | None, *, exists: bool = False) -> Iterator[Database]:
     """The database of the settings, with its tables."""
-    try:
-        import argon2  # noqa: F401
-
-        from carina.serving.database import Database
-        from carina.serving.settings import read_settings
-        from carina.serving.upgrades import upgrade
-    except ModuleNotFoundError as error:
-        raise MissingExtra("carina user, key and audit-log", "serve") from error
-
-    settings = read_settings(config, **({} if data is None else {"data": data}))
-    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    database = Database(settings.database_url)
-    try:
-        upgrade(database)
-        yield database
-    finally:
-        database.close()
+    with site(config, data, who="carina user, key and audit-log", needs="argon2", exists=exists) as found:
+        yield found[1]
 
 
 def _password(name: str, from_stdin: bool) -> str:

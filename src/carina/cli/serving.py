@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from carina.cli.sites import Config, Data
 from carina.errors import MissingExtra
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ app.add_typer(db, name="db")
 NOTICE = (
     "Research use. Not a medical device. Not for diagnosis. Every study must be read by a qualified person."
 )
-
-Config = Annotated[Path | None, typer.Option(help="The site's TOML file.", exists=True, dir_okay=False)]
-Data = Annotated[Path | None, typer.Option(help="Folder of the service, if not ./carina-data.")]
 
 
 @app.command()

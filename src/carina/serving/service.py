@@ -67,6 +67,7 @@ class Service:
         self._threads: list[threading.Thread] = []
         self._listener: Listener | None = None
         self._server: uvicorn.Server | None = None
+        self._page: socket.socket | None = None  # what the page listens on
         self.database: Database | None = None
 
     def start(self) -> None:
@@ -109,6 +110,8 @@ class Service:
         end = time.monotonic() + _ENDS
         for thread in self._threads:
             thread.join(max(0.1, end - time.monotonic()))
+        if self._page is not None:  # uvicorn closes it, but for a server that was stopped while it started
+            self._page.close()
         if self.duty is not None:
             self.duty.close()
         if self.database is not None:
@@ -186,7 +189,7 @@ class Service:
         from carina.serving.web.app import create_app
 
         web = self.settings.web
-        listening = _listening(web.host, web.port)
+        self._page = listening = _listening(web.host, web.port)
         self.web_port = listening.getsockname()[1]
         duty = self.duty
         app = create_app(self.settings, database, archive, None if duty is None else lambda: duty.status)
@@ -200,7 +203,6 @@ class Service:
         try:
             config.load()
         except (OSError, ValueError) as fault:  # ssl.SSLError is an OSError
-            listening.close()
             what = web.tls.certificate if web.tls else web.host
             raise ServiceError(
                 f"{what}: the page cannot be served ({fault}); give PEM files of a certificate and its key"

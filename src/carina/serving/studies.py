@@ -10,7 +10,7 @@ Every function works in the writing transaction of its caller.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
@@ -169,11 +169,15 @@ def _films(session: Session, study: Study) -> list[_Said]:
 
 
 def _loudest(films: Sequence[_Said]) -> _Said | None:
-    """The film that speaks for its study; None where nothing has looked at any of them."""
+    """The film that speaks for its study; None where nothing has looked at any of them.
+
+    A lateral film beside a frontal one is no reason to say that nothing was analysed; but nobody looked at
+    it, so nothing is likely clear, and the reason says that it is there.
+    """
     said = [each for each in films if each.prediction is not None]
-    seen = [each for each in said if each.p_disease is not None]
-    if seen:  # a lateral film beside a frontal one is no reason to say that nothing was analysed
-        said = [each for each in said if each.code != OTHER_VIEW]
+    if any(each.p_disease is not None for each in said):
+        others = sum(each.code == OTHER_VIEW for each in said)
+        said = [_beside(each, others) for each in said if each.code != OTHER_VIEW]
     for each in films:
         if each.conflict:
             because = "different files came under one SOP Instance UID; a reader must compare them"
@@ -181,6 +185,15 @@ def _loudest(films: Sequence[_Said]) -> _Said | None:
                 _Said(each.instance, True, 0, outcome=Outcome.NOT_ANALYSED, because=because, code=CONFLICT)
             )
     return min(said, key=lambda each: (each.rank, -(each.p_disease or 0.0)), default=None)
+
+
+def _beside(said: _Said, others: int) -> _Said:
+    """What is said of a film that is not flagged and has ``others`` of another view beside it."""
+    if not others or said.outcome != Outcome.NOT_FLAGGED:
+        return said
+    count = "a film" if others == 1 else f"{others} films"
+    because = f"{said.because}; {count} of another view beside it not analysed"
+    return replace(said, because=because, suggestion=None)
 
 
 def _take(study: Study, said: _Said, now: datetime | None) -> None:

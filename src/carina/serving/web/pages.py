@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, HTTPException, Path, Query, Request
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.templating import Jinja2Templates
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -75,77 +76,59 @@ Offset = Annotated[int, Query(ge=0, le=10_000_000)]
 Urgency = Annotated[str | None, Query(pattern="^(now|soon|not-analysed|not-flagged|likely-clear)?$")]
 
 
-def _list(
-    site: Site, session: Session, view: listing.View, urgency: str | None, q: str, second: bool, offset: int
-) -> dict[str, Any]:
-    wanted = listing.asked(view, urgency, q, second)
-    found = listing.page(session, wanted, offset, ROWS)
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The part of the list that an address asks for."""
 
-    def address(**change: object) -> str:
-        """This list with something changed, as a query."""
-        asked = {
-            "view": view,
-            "urgency": urgency,
-            "q": q,
-            "second": second or None,
-            "offset": offset,
-        } | change
-        defaults = {"view": "open", "urgency": None, "q": "", "second": None, "offset": 0}
-        return urlencode({key: value for key, value in asked.items() if value not in (defaults[key], None)})
+    view: listing.View = "open"
+    urgency: Urgency = None
+    q: Text = ""
+    second: bool = False
+    offset: Offset = 0
 
+    def address(self, **change: object) -> str:
+        """This list with something changed, as a query; what is as by default is left out."""
+        asked, usual = {**asdict(self), **change}, asdict(Asked())
+        return urlencode({key: value for key, value in asked.items() if value and value != usual[key]})
+
+
+def _list(site: Site, session: Session, asked: Asked) -> dict[str, Any]:
+    wanted = listing.asked(asked.view, asked.urgency, asked.q, asked.second)
+    found = listing.page(session, wanted, asked.offset, ROWS)
     now = site.clock()
     return {
         "rows": [(study, facts.row(study, now)) for study in found.rows],
         "found": found,
-        "text": q,
-        "second": second,
-        "view": view,
-        "urgency": urgency,
-        "offset": offset,
+        "text": asked.q,
+        "second": asked.second,
+        "view": asked.view,
+        "urgency": asked.urgency,
+        "offset": asked.offset,
         "limit": ROWS,
-        "address": address,
+        "address": asked.address,
         "now": now,
         "pictures": listing.pictures(session, [study.id for study in found.rows]),
     }
 
 
 @router.get("/worklist")
-def worklist(
-    request: Request,
-    site: Here,
-    person: Viewer,
-    view: listing.View = "open",
-    urgency: Urgency = None,
-    q: Text = "",
-    second: bool = False,
-    offset: Offset = 0,
-) -> Response:
+def worklist(request: Request, site: Here, person: Viewer, asked: Annotated[Asked, Depends()]) -> Response:
     """Studies in order of need."""
     with site.database.read() as session:
-        context = _list(site, session, view, urgency, q, second, offset)
-        return _page(request, site, session, person, "worklist.html", **context)
+        return _page(request, site, session, person, "worklist.html", **_list(site, session, asked))
 
 
 @router.get("/worklist/rows")
-def rows(
-    request: Request,
-    site: Here,
-    person: Viewer,
-    view: listing.View = "open",
-    urgency: Urgency = None,
-    q: Text = "",
-    second: bool = False,
-    offset: Offset = 0,
-) -> Response:
+def rows(site: Here, person: Viewer, asked: Annotated[Asked, Depends()]) -> Response:
     """The list alone, for a page that is open: it takes what has changed."""
     with site.database.read() as session:
 
         def draw() -> str:
-            context = _list(site, session, view, urgency, q, second, offset)
+            context = _list(site, session, asked)
             return templates.get_template("_list.html").render(**context, faults=faults(site, session))
 
         newest = session.scalar(select(func.max(Event.id))) or 0
-        return HTMLResponse(site.drawn.get((view, urgency, q, second, offset), newest, draw))
+        return HTMLResponse(site.drawn.get(asked, newest, draw))
 
 
 @router.get("/studies/{study_id}")
