@@ -26,6 +26,9 @@ def needs(*packages: str) -> None:
 @contextmanager
 def s3_server() -> Iterator[dict[str, str]]:
     """moto's server; yields the environment that leads boto3 and s3fs there."""
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()  # it remembers the address of the server before this one
     port = free_port()
     line = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with serving(line, port):
