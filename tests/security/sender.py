@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,11 @@ class Sender:
         request = C_STORE()
         self._number = self._number % 65535 + 1
         request.MessageID, request.Priority = self._number, 2
-        request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = sop_class, uid
         request.DataSet = io.BytesIO(data_set)
-        self._association.dimse.send_msg(request, context.context_id)
+        with warnings.catch_warnings():  # pynetdicom's, of what we say on purpose
+            warnings.simplefilter("ignore")
+            request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = sop_class, uid
+            self._association.dimse.send_msg(request, context.context_id)
         _, answer = self._association.dimse.get_msg(block=True)
         return None if answer is None else int(answer.Status)
 

@@ -6,9 +6,10 @@ FULL`` (with ``NORMAL`` a power cut loses committed rows). Knows nothing of what
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event
@@ -27,6 +28,7 @@ class Database:
         self._turn = threading.RLock()  # SQLite's own waiting is a sleep that grows to 0.1 s
         if self.is_sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
+            event.listen(self.engine, "do_connect", _make_private)
             event.listen(self.engine, "begin", _begin_sqlite)
 
     @property
@@ -62,6 +64,14 @@ def _options(backend: str) -> dict[str, Any]:
     if backend == "sqlite":
         return {"hide_parameters": True, "connect_args": {"timeout": WAIT, "check_same_thread": False}}
     return {"hide_parameters": True, "pool_pre_ping": True, "pool_size": 10, "max_overflow": 20}
+
+
+def _make_private(_dialect: Any, _record: object, arguments: list[Any], _options: object) -> None:
+    """A new file is its owner's alone, whatever the umask; SQLite gives its other files the same mode."""
+    path = str(arguments[0]) if arguments else ""
+    if path and not path.startswith((":", "file:")):
+        with suppress(OSError):  # connecting says what is wrong
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
