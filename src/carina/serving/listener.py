@@ -28,6 +28,7 @@ from carina.serving.intake import Intake
 from carina.serving.line import Served
 from carina.serving.messages import IMPLEMENTATION, Spool
 from carina.serving.settings import Dicom, Settings, Tls, is_loopback
+from carina.serving.tls import server_context
 
 LOGGER = logging.getLogger(__name__)
 VERIFICATION = "1.2.840.10008.1.1"
@@ -233,17 +234,11 @@ def _check_exposure(dicom: Dicom) -> None:
 
 
 def _tls_context(tls: Tls) -> ssl.SSLContext:
-    """TLS 1.2 or later; with ``ca`` a sender must show a certificate of that authority."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    """As :func:`~carina.serving.tls.server_context`; raises ``ListenerError``."""
     try:
-        context.load_cert_chain(tls.certificate, tls.key)
-        if tls.ca is not None:
-            context.load_verify_locations(tls.ca)
-            context.verify_mode = ssl.CERT_REQUIRED
+        return server_context(tls)
     except (OSError, ssl.SSLError) as error:
         raise ListenerError(
             f"{tls.certificate}: certificate or key cannot be used ({error}); "
             "give PEM files that belong together"
         ) from error
-    return context
