@@ -79,7 +79,7 @@ class Connection(H11Protocol):
 class Loop(asyncio.SelectorEventLoop):
     """An event loop whose TLS handshakes end in time."""
 
-    async def create_server(self, *args: Any, **options: Any) -> asyncio.Server:  # type: ignore[override]
+    async def create_server(self, *args: Any, **options: Any) -> asyncio.Server:
         """As asyncio's."""
         if options.get("ssl") is not None:
             options.setdefault("ssl_handshake_timeout", HEAD)
