@@ -27,7 +27,9 @@ def soak(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture(scope="session", autouse=True)
 def kept_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Nothing that Carina keeps for its next start comes from, or goes to, the folder of a person."""
-    os.environ["CARINA_CACHE"] = str(tmp_path_factory.mktemp("kept"))
+    workers = tmp_path_factory.getbasetemp()
+    shared = workers.parent if "PYTEST_XDIST_WORKER" in os.environ else workers
+    os.environ["CARINA_CACHE"] = str(shared / "kept")
 
 
 @pytest.fixture(scope="session")

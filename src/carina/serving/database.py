@@ -1,22 +1,26 @@
 """The database: SQLite in one file by default, PostgreSQL where a site outgrows that.
 
 Knows how to open it so that what is committed is on the disk: SQLite in WAL mode with ``synchronous =
-FULL`` (with ``NORMAL`` a power cut loses committed rows). Knows nothing of what is kept in it.
+FULL`` (with ``NORMAL`` a power cut loses committed rows). Once the disk has failed to make the file of
+SQLite last (fsync), a later success proves nothing of what was written before: the database then says so
+in ``fault``, and nothing more is taken in until the next start. Knows nothing of what is kept in it.
 """
 
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, ExceptionContext, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
 WAIT = 30.0  # seconds that a writer waits for another one in SQLite
+_NOT_SYNCED = (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC)
 
 
 class Database:
@@ -26,7 +30,9 @@ class Database:
         self.url = make_url(url)
         self.engine: Engine = create_engine(self.url, **_options(self.url.get_backend_name()))
         self._turn = threading.RLock()  # SQLite's own waiting is a sleep that grows to 0.1 s
+        self.fault: str | None = None  # a sentence, once the disk has failed under it
         if self.is_sqlite:
+            event.listen(self.engine, "handle_error", self._look_at)
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "do_connect", _make_private)
             event.listen(self.engine, "begin", _begin_sqlite)
@@ -57,6 +63,14 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+    def _look_at(self, context: ExceptionContext) -> None:
+        """Remember an fsync that failed, in whichever thread it was."""
+        if getattr(context.original_exception, "sqlite_errorcode", None) in _NOT_SYNCED:
+            self.fault = (
+                f"the disk under {self.url.database} could not make the database last; nothing more is taken "
+                "in: see to the disk, then start Carina again"
+            )
 
 
 def _options(backend: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from carina.errors import CarinaError, ServiceError
+from carina.errors import ServiceError
 from carina.serving import health, jobs, people, upgrades
 from carina.serving.archive import Archive
 from carina.serving.database import Database
@@ -179,7 +179,7 @@ class Service:
         """Say how the archive is, now and then."""
         part = f"store {socket.gethostname()}:{os.getpid()}"
         while not stop.is_set():
-            well, says = _of(archive, self.settings)
+            well, says = (False, database.fault) if database.fault else archive.condition()
             try:
                 with database.write() as session:
                     health.say(session, part, well, says, datetime.now(UTC))
@@ -268,19 +268,6 @@ def nobody_signs_in(service: Service) -> bool:
 
 def _enqueue(session: Any, study: Any, settings: Settings, now: datetime) -> None:
     enqueue(session, study, settings, now)
-
-
-def _of(archive: Archive, settings: Settings) -> tuple[bool, str]:
-    """Whether films are kept at present, and a sentence on it."""
-    try:
-        archive.check()
-        free = archive.free()
-    except (CarinaError, OSError) as fault:
-        return False, str(fault)
-    room = f"{free / 2**30:.1f} GB free"
-    if free < settings.free_bytes:
-        return False, f"{room}, less than is kept free: films are refused; make room"
-    return True, room
 
 
 def _listening(host: str, port: int) -> socket.socket:
