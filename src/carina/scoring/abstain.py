@@ -22,6 +22,7 @@ from carina.scoring.bundle import Bundle
 from carina.scoring.distance import Reference, reference
 from carina.scoring.frontal import LIKE, Looks, looks
 from carina.scoring.intended import IntendedUse, intended_use
+from carina.scoring.sides import SURE
 
 FALSE_REFUSALS = 0.02  # of true films, about so many are refused, look and distance together
 SPENT_ON_LOOKS = 0.01  # set aside for the look of the picture, which is fixed; the rest is the distance's
@@ -30,7 +31,6 @@ _BLANK = 6.0  # standard deviation in gray levels
 _LEAST_LIKE = 0.2  # a film must be at least so likely a whole, upright frontal chest film
 _STRANGE, _LESS_LIKE = 3500.0, 0.3  # and so likely where it lies far from all chest films
 _STRANGEST = 7000.0
-_MIRRORED = 0.98
 # 2 of 1,422 true films of seven sets lie beyond one of these; they were set on the same films
 _MOST_BLACK, _MOST_WHITE = 0.25, 0.16  # of the picture
 _FEWEST_BITS = 5.6  # of its grays; 8 would be all of them alike
@@ -73,7 +73,7 @@ def judged(found: Looks, *, cropped: bool = False) -> str | None:
     black, white, bits = found.grays
     if black > _MOST_BLACK or white > _MOST_WHITE or bits < _FEWEST_BITS:
         return "exposure"
-    if found.mirrored > _MIRRORED:
+    if found.mirrored > SURE:
         return "mirrored"
     return None
 
