@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SIDE = 64
-SURE = 2.0  # a margin below its negative is a mirrored film; so are 0.8 % of true ones
+SURE = 2.0  # a margin below its negative is a mirrored film; so are 0.7 % of true ones
 Floats = NDArray[np.float32]
 
 
