@@ -20,7 +20,10 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # so that `import films` works, as in tests/conftest.py
 
-ROWS = ("crashes", "order", "faults")
+ROWS = (
+    "crashes", "powercut", "order", "faults", "full", "databases", "poisoned", "delivery", "training", "soak",
+    "upgrade",
+)  # fmt: skip
 
 
 def main() -> int:
