@@ -255,7 +255,8 @@ class Sending(threading.Thread):
         for each in self._films:
             while not self._stop_.is_set() and not self._sent(each):
                 self._stop_.wait(random.uniform(0.05, 0.4))
-            self._stop_.wait(self._pause)
+            if self._stop_.wait(self._pause):
+                break
         if self._link is not None:
             self._link.close()
 

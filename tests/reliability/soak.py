@@ -76,10 +76,10 @@ class Found:
         late = self.memory[len(self.memory) // 4 :]
         pace = f"{self.acknowledged:,} films in {self.seconds / 60:.1f} min"
         return (
-            f"{pace} ({self.acknowledged / self.seconds:.1f}/s), {self.kept}; {self.unanalysed} of {self.bad} "
-            f"bad ones not analysed; memory {min(late):.0f} to {max(late):.0f} MB, "
-            f"slope {self.slope:+.1f} MB/h after the first quarter; descriptors within {self.moved}; longest "
-            f"answer {self.slowest:.2f} s"
+            f"{pace} ({self.acknowledged / self.seconds:.1f}/s), {self.kept}; "
+            f"{self.unanalysed} of {self.bad} bad ones not analysed; memory {min(late):.0f} to "
+            f"{max(late):.0f} MB, slope {self.slope:+.1f} MB/h after the first quarter; descriptors within "
+            f"{self.moved}; longest answer {self.slowest:.2f} s"
         )
 
 
