@@ -55,6 +55,13 @@ def check_outside_bundles(path: Path, option: str = "--out") -> None:
             )
 
 
+def check_page(path: Path, option: str = "--report") -> None:
+    """Raises ``OutputError`` where no page can be written; asked before the work begins."""
+    check_outside_bundles(path, option)
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise OutputError(f"{path}: a page is written as .html; choose this ending with {option}")
+
+
 @contextmanager
 def whole(out: Path) -> Iterator[Path]:
     """A hidden folder beside ``out`` that takes its name when the block ends without an exception.

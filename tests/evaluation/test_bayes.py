@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from carina.cli import app
 from carina.errors import ClaimError
 from carina.evaluation.bayes import Share, Test, posterior, predictive_values, share
+from carina.evaluation.bayes_page import write_chart
 from carina.evaluation.dependence import Pairs, by_covariance, by_share, combine, counted, read_pairs
 from carina.evaluation.posteriors import answer
 from carina.evaluation.wording import chance
@@ -206,7 +207,7 @@ def test_the_verb_says_that_the_same_film_adds_nothing(tmp_path: Path) -> None:
 
 def test_the_chart_is_one_svg_file(tmp_path: Path) -> None:
     path = tmp_path / "chart.svg"
-    answer("0.05", "++", ("0.95",), ("0.9",), dependence=0.5, chart=path)
+    write_chart(answer("0.05", "++", ("0.95",), ("0.9",), dependence=0.5), path)
     assert path.read_bytes().lstrip().startswith(b"<?xml")
     assert b"http://" not in path.read_bytes().replace(b"http://www.w3.org", b"").replace(
         b"http://purl.org", b""

@@ -8,11 +8,14 @@ from typer.testing import CliRunner
 from carina.cli import app
 from carina.data.catalogue import Catalogue
 from carina.errors import ClaimError, OutputError
+from carina.evaluation import migration_page
 from carina.evaluation.calibrate import calibrate
 from carina.evaluation.migrate import Migration, migrate
+from carina.evaluation.wording import at_least
 from carina.scoring.bundle import Bundle
 from carina.scoring.operating import operating_point, sites
 from tests.bundles import tiny_bundle
+from tests.evaluation.outline import check_whole, text_of
 from tests.evaluation.worlds import write_catalogue, write_films
 
 
@@ -123,8 +126,22 @@ def test_the_command_says_that_nothing_was_carried_over(
 ) -> None:
     new = tiny_bundle(tmp_path / "model", seed=3)
     line = ["migrate", *map(str, (old.root, new, catalogue.root)), "--site", "north"]
-    shown = CliRunner().invoke(app, [*line, "--out", str(tmp_path / "out")], catch_exceptions=False)
+    line += ["--out", str(tmp_path / "out"), "--report", str(tmp_path / "page.html")]
+    shown = CliRunner().invoke(app, line, catch_exceptions=False)
     assert shown.exit_code == 0
     assert "The old threshold was not carried over" in shown.stdout
     assert "change side" in shown.stdout
     assert (tmp_path / "out" / "bundle.json").exists()
+    check_whole((tmp_path / "page.html").read_text("utf-8"))
+
+
+def test_the_page_has_the_recall_that_was_shown_anew_with_its_limit_and_its_people(done: Migration) -> None:
+    text = text_of(migration_page.render(done))
+    found = operating_point(done.bundle, "north", 0.9).sensitivity
+    missed = found.people - found.found
+    assert "Recall of disease at the 90 % point" in text
+    assert f"at least {at_least(found.limit)} at 95 % confidence" in text
+    assert f"{found.found:,} of {found.people:,} diseased people found, {missed} missed" in text
+    assert f"Films that change side {len(done.cases)}" in text
+    assert done.verdict.sentence in text
+    assert len(done.old_scores) == len(done.new_scores) == len(done.diseased) == done.films

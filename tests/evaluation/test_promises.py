@@ -10,7 +10,14 @@ import pytest
 
 from carina.errors import ClaimError
 from carina.evaluation.calibrate import calibrate
-from carina.evaluation.claim_sections import lines, operating_points, probabilities, spoken
+from carina.evaluation.claim_sections import (
+    first,
+    lines,
+    meaning,
+    operating_points,
+    probabilities,
+    spoken,
+)
 from carina.evaluation.evaluate import Evaluation, evaluate
 from carina.evaluation.people import People
 from carina.evaluation.promises import Claims, claims, held
@@ -71,9 +78,24 @@ def test_the_page_has_promise_and_finding_side_by_side() -> None:
     assert row[0] == "95 %"
     assert row[1] == "95.2 %"
     assert row[4] == "kept"
-    by_prevalence = section.blocks[-1]
-    assert [line[0] for line in by_prevalence.rows] == ["1 %", "5 %", "10 %", "30 %"]  # type: ignore[union-attr]
     assert not operating_points(Claims(None)).blocks
+
+
+def test_what_a_flag_means_is_said_by_prevalence_never_at_the_mixture_of_the_films() -> None:
+    section = meaning(claims_of([held(POINT, shown(np.linspace(0.3, 1, 100)))]))
+    text, chart, by_prevalence = section.blocks
+    assert "The same film through the same model again adds nothing" in text.text  # type: ignore[union-attr]
+    assert chart.uri.startswith("data:image/svg+xml;base64,")  # type: ignore[union-attr]
+    assert [line[0] for line in by_prevalence.rows] == ["1 %", "5 %", "10 %", "30 %"]  # type: ignore[union-attr]
+    assert not meaning(Claims(None)).blocks
+
+
+def test_the_first_screen_has_the_recall_at_the_highest_point_with_its_limit_and_its_people() -> None:
+    point = held(POINT, shown(np.linspace(0.3, 1, 100)))
+    ((label, text),) = first(claims_of([point]))
+    assert label == "Recall at the 95 % point of north"
+    assert f"{point.sensitivity.hits} of 100 diseased people" in text
+    assert "at least 95.2 % at 95 % confidence; kept" in text
 
 
 def test_reliability_is_shown_without_any_site() -> None:
@@ -104,6 +126,11 @@ def test_an_evaluation_holds_the_only_site_against_its_films(evaluation: Evaluat
     page = (evaluation.out / "report.html").read_text()
     assert 'id="promises"' in page
     assert 'id="reliability"' in page
+    assert 'id="meaning"' in page
+    assert 'id="likeness"' in page
+    assert "Recall at the 90 % point of north" in page.partition("<nav")[0]
+    assert "watch" not in written
+    assert written["shift"]["index"] >= 0
 
 
 def test_the_films_of_the_calibration_cannot_test_it(evaluation: Evaluation, tmp_path: Path) -> None:

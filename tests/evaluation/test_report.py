@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from carina.evaluation.pictures import FilmPicture, sample_rows
 from carina.evaluation.predictions import Predictions
 from carina.evaluation.report import NOTICE, render
 from carina.evaluation.sections import Evidence, training
+from tests.evaluation.outline import Outline
 from tests.evaluation.worlds import predictions
 
 HISTORY = tuple(
@@ -64,32 +64,6 @@ def evidence(given: Predictions | None = None, warnings: tuple[str, ...] = ()) -
 @pytest.fixture(scope="module")
 def page() -> str:
     return render(evidence(predictions(refused=(4,)), ("Ten films are known.",)))
-
-
-class Outline(HTMLParser):
-    """Checks nesting, and collects what tests ask for."""
-
-    void = frozenset({"meta", "img", "link", "br", "rect"})
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.images: list[dict[str, str | None]] = []
-        self.headings: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag == "img":
-            self.images.append(dict(attrs))
-        if tag not in self.void:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] == "h2":
-            self.headings.append(data)
 
 
 def test_the_page_refers_to_nothing_outside_itself(page: str) -> None:

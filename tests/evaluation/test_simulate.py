@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from typer.testing import CliRunner
 
 from carina.cli import app
 from carina.errors import ClaimError
-from carina.evaluation import waiting
+from carina.evaluation import department_page, waiting
 from carina.evaluation.department import Department, read_department
 from carina.evaluation.simulate import ANY, Policy, Simulation, row, simulate
 from carina.scoring.operating import OperatingPoint, Recall, Spared
+from tests.evaluation.outline import check_whole, text_of
 
 BUSY: dict[str, Any] = {
     "days": 7,
@@ -244,3 +246,33 @@ except Exception as error:
     assert (
         "carina simulate needs an optional part; install it with: pip install 'carina[report]'" in done.stdout
     )
+
+
+def test_the_page_shows_the_wait_that_was_won_beside_the_price_and_what_was_only_assumed(
+    busy: Simulation,
+) -> None:
+    page = department_page.render(busy)
+    assert check_whole(page).headings == [
+        "What an order gives, and what it takes",
+        "Who waits how long",
+        "What went in",
+    ]
+    text = text_of(page)
+    best = busy.recommended
+    assert best is not None
+    plain, advised = (
+        row(busy.outcomes[each], ANY, missed=False).mean.value for each in (Policy(by_urgency=False), best)
+    )
+    assert f"Flagged disease waits, mean {advised:.0f} min" in text
+    assert f"instead of {plain:.0f} min; {best.name}" in text
+    assert "Recall of Pneumothorax 85.0 % assumed by the file" in text
+    assert "Pneumonia (soon), missed" in text
+
+
+def test_a_recall_that_was_measured_stands_on_the_page_with_its_limit_and_its_people(
+    busy: Simulation,
+) -> None:
+    finding = [BUSY["finding"][0] | {"sensitivity": 1.0, "measured": (11, 11)}]
+    here = department(finding=finding)
+    text = text_of(department_page.render(replace(busy, department=here)))
+    assert "Recall of Pneumothorax 100.0 % at least 76.1 % at 95 % confidence 11 of 11 people" in text

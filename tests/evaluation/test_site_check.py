@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from carina.cli import app
 from carina.data.catalogue import Catalogue
 from carina.errors import ClaimError, DataError
+from carina.evaluation import site_page
 from carina.evaluation.calibrate import Calibration, calibrate
 from carina.evaluation.rewrite import rewrite
 from carina.evaluation.shift import SURE, shift_of
@@ -22,6 +23,7 @@ from carina.scoring.monitor import Finding, withdrawal, write_finding
 from carina.scoring.operating import SECTION, Watch, posterior, sites
 from carina.scoring.scorer import Scorer
 from tests.bundles import tiny_bundle
+from tests.evaluation.outline import check_whole, text_of
 from tests.evaluation.worlds import write_catalogue, write_films
 
 
@@ -50,6 +52,16 @@ def test_films_of_the_same_kind_raise_no_alarm(home: Calibration, tmp_path: Path
     found = site_check(home.bundle, elsewhere(tmp_path, dark=False), site="north")
     assert found.verdict == "nothing seen"
     assert "no proof" in found.lines()[0]
+    page = site_page.render(found, ("Label some.",))
+    assert check_whole(page).headings == [
+        "What was promised, and what is found here", "What was seen", "To calibrate here",
+    ]  # fmt: skip
+    top = found.held[-1].sensitivity
+    assert (
+        f"{top.hits} of {top.people} diseased people found, {top.people - top.hits} missed: kept"
+        in text_of(page)
+    )
+    assert "at least" in text_of(page).partition("diseased people found")[0]
 
 
 def test_scores_that_lie_elsewhere_are_noticed(home: Calibration, tmp_path: Path) -> None:
@@ -58,6 +70,19 @@ def test_scores_that_lie_elsewhere_are_noticed(home: Calibration, tmp_path: Path
     assert found.shift is not None
     assert found.shift.alarm
     assert any("--withdrawn" in line for line in found.lines())
+    page = site_page.render(found, ())
+    assert "Read this before the figures" in check_whole(page).headings
+    assert "<< ALARM" not in text_of(page)
+
+
+def test_the_page_of_films_without_labels_does_not_pretend_to_know_a_recall(
+    home: Calibration, tmp_path: Path
+) -> None:
+    films = elsewhere(tmp_path, dark=False).table()["path"].to_pylist()
+    text = text_of(site_page.render(site_check(home.bundle, films, site="north"), ()))
+    shown = max(home.site.points, key=lambda point: point.target).sensitivity
+    assert "Recall of disease at the 90 % point not known there at least" in text
+    assert f"shown at north by {shown.found} of {shown.people} diseased people" in text
 
 
 @pytest.mark.parametrize(("count", "least"), [(60, 0), (100, 0), (400, 0)])

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from carina.cli.reports import Report, write_report
 from carina.errors import ClaimError
 
 app = typer.Typer()
@@ -29,42 +30,24 @@ def plan(
     prevalence: Annotated[
         float | None, typer.Option(help="Share of diseased people: how many must be examined?")
     ] = None,
+    report: Report = None,
 ) -> None:
     """How many diseased patients a claim needs, or what so many can show (exact binomial)."""
-    from carina.evaluation import planner
-    from carina.evaluation.wording import at_least, exactly, percent
+    from carina.evaluation import planning
     from carina.terminal import output, show, table
 
-    allowed = _whole_numbers(misses)
-    sure = f"at {exactly(confidence)} confidence"
-    if positives is not None:
-        output().print(f"What {positives:,} positives show {sure}:\n", markup=False)
-        show(
-            output(),
-            table(("misses", "sensitivity at least"), planner.showing(positives, confidence, allowed)),
-        )
-        if planner.best_claim(positives, confidence) < sensitivity:
-            output().print(f"\n{planner.shortfall(positives, sensitivity, confidence)}", markup=False)
-        return
-    rows = planner.plan(sensitivity, confidence, allowed, expected=expected, prevalence=prevalence)
-    head = ["misses", "positives needed", "then shown"]
-    if expected is not None:
-        head.append(f"chance to pass at a true {exactly(expected)}")
-    if prevalence is not None:
-        head.append(f"people to examine at {exactly(prevalence)}")
-    cells = [
-        (
-            row.misses,
-            row.positives,
-            at_least(row.limit),
-            *(() if row.chance is None else (percent(row.chance),)),
-            *(() if row.to_examine is None else (row.to_examine,)),
-        )
-        for row in rows
-    ]
-    output().print(f"To show a sensitivity of {exactly(sensitivity)} {sure}:\n", markup=False)
-    show(output(), table(head, cells))
-    output().print("\nA positive is one diseased patient, however many films there are.", markup=False)
+    asked = planning.plan(
+        sensitivity, confidence, _whole_numbers(misses),
+        positives=positives, expected=expected, prevalence=prevalence,
+    )  # fmt: skip
+    output().print(f"{asked.title}:\n", markup=False)
+    show(output(), table(*asked.table))
+    for line in asked.lines:
+        output().print(f"\n{line}", markup=False)
+    if report is not None:
+        from carina.evaluation import plan_page
+
+        write_report(report, plan_page.render(asked))
 
 
 @app.command()
@@ -158,6 +141,7 @@ def bayes(
     ] = False,
     chart: Annotated[Path | None, typer.Option(help="SVG file: the probability at every prevalence.")] = None,
     seed: Annotated[int, typer.Option(help="Of the draws behind credible intervals.")] = 0,
+    report: Report = None,
 ) -> None:
     """What a row of test results means for one patient, with the dependence between tests."""
     from carina.evaluation.posteriors import answer
@@ -165,11 +149,18 @@ def bayes(
 
     said = answer(
         prevalence, tests, sensitivity or (), specificity or (), paired=paired, dependence=dependence,
-        covariance=covariance, same_film=same_film, chart=chart, seed=seed,
+        covariance=covariance, same_film=same_film, seed=seed,
     )  # fmt: skip
     show(output(), table(*said.table))
     for line in said.lines:
         output().print(f"\n{line}", markup=False)
+    if chart is not None or report is not None:
+        from carina.evaluation import bayes_page
+
+        if chart is not None:
+            bayes_page.write_chart(said, chart)
+        if report is not None:
+            write_report(report, bayes_page.render(said))
 
 
 @app.command()
@@ -180,6 +171,7 @@ def simulate(
     ] = None,
     site: Annotated[str, typer.Option(help="Whose operating points.")] = "default",
     target_sensitivity: Annotated[float | None, typer.Option(help="Which of them; the highest.")] = None,
+    report: Report = None,
 ) -> None:
     """Simulate your department: who waits how long, with and without an ordered list."""
     from carina.evaluation import waiting
@@ -205,6 +197,10 @@ def simulate(
     show(output(), table(*waiting.caps(done)))
     for line in waiting.lines(done):
         output().print(f"\n{line}", markup=False)
+    if report is not None:
+        from carina.evaluation import department_page
+
+        write_report(report, department_page.render(done))
 
 
 def _whole_numbers(text: str) -> list[int]:

@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from carina.cli.reports import Report, write_report
+
 app = typer.Typer()
 
 
@@ -120,6 +122,7 @@ def site_check(
     out: Annotated[
         Path | None, typer.Option(help="JSON file for `triage --monitor`; replaced if it is there.")
     ] = None,
+    report: Report = None,
 ) -> None:
     """Do the thresholds of a site hold on these films? Scores, refusals, and with labels the promise.
 
@@ -137,8 +140,13 @@ def site_check(
         found = check(
             bundle, Catalogue.open(labelled) if labelled else films, site=site, split=split, progress=tell
         )
-    for line in (*found.lines(), "", *found.advice(bundle, labelled)):
+    advice = found.advice(bundle, labelled)
+    for line in (*found.lines(), "", *advice):
         output().print(line, markup=False)
+    if report is not None:
+        from carina.evaluation import site_page
+
+        write_report(report, site_page.render(found, advice))
     if out is not None:
         write_finding(found.finding(), out)
         notes().print(f"finding     {out}", markup=False)
@@ -160,6 +168,7 @@ def migrate(
         str, typer.Option(help="Side of the catalogue: valid, test, or all films that are new to the model.")
     ] = "valid",
     top: Annotated[int, typer.Option(min=0, help="Films that change side to list.")] = 30,
+    report: Report = None,
 ) -> None:
     """Show a site's operating points anew for another model; nothing is carried over silently."""
     from carina.evaluation.migrate import migrate as migrate_bundle
@@ -178,4 +187,8 @@ def migrate(
         show(output(), table(head, rows[:top]))
     for reason in done.refused:
         notes().print(f"\nrefused  {reason}", markup=False)
+    if report is not None:
+        from carina.evaluation import migration_page
+
+        write_report(report, migration_page.render(done))
     output().print(f"\nbundle      {done.bundle.root}", markup=False)

@@ -5,6 +5,7 @@ Pure data; the template knows how each block looks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,6 +27,14 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     numeric: int = 1
     kind: Literal["table"] = "table"
+
+    @classmethod
+    def of(
+        cls, caption: str, shown: tuple[Sequence[str], Sequence[Sequence[object]]], numeric: int = 1
+    ) -> Table:
+        """The table that a terminal shows: columns and rows."""
+        head, rows = shown
+        return cls(caption, tuple(head), tuple(tuple(map(_cell, row)) for row in rows), numeric)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +74,7 @@ class Section:
     anchor: str
     title: str
     blocks: tuple[Block, ...] = ()
+
+
+def _cell(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)

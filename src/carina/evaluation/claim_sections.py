@@ -1,13 +1,26 @@
-"""The sections of the page on what may be claimed: operating points, probabilities. Pure."""
+"""The sections of the page on what may be claimed: points, a flag, likeness, probabilities. Pure."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from carina.evaluation.bayes import Share, Test, predictive_values
 from carina.evaluation.blocks import Block, Chart, Paragraph, Section, Table
 from carina.evaluation.calibration import Reliability
-from carina.evaluation.claim_figures import reliability_diagram
+from carina.evaluation.claim_figures import posterior_curves, reliability_diagram
+from carina.evaluation.curves import apart
+from carina.evaluation.figures import svg_data
+from carina.evaluation.metrics import disease_probability
+from carina.evaluation.people import Scores
+from carina.evaluation.predictions import Predictions
 from carina.evaluation.promises import Claims, Found, Held
-from carina.evaluation.wording import DASH, METHODS, at_least, chance, exactly, percent
+from carina.evaluation.score_figures import scores_beside
+from carina.evaluation.stability import SHIFT
+from carina.evaluation.wording import DASH, METHODS, at_least, chance, counted, exactly, luck, percent
+from carina.scoring.operating import OperatingPoint, Watch
 
 PREVALENCES = (0.01, 0.05, 0.10, 0.30)
 
@@ -17,6 +30,82 @@ def operating_points(claims: Claims | None) -> Section:
     title = "What was promised, and what is found here"
     if claims is None or not claims.points:
         return Section("promises", title)
+    caption = (
+        f"Operating points of {claims.site!r}. A diseased person is found when every film of the disease is "
+        "flagged (p_disease ≥ threshold), a healthy one spared when no film is. Shown: the lower limit of "
+        "the sensitivity where the threshold was chosen. Intervals: exact, 95 %."
+    )
+    blocks: list[Block] = [Paragraph(line) for line in spoken(claims)]
+    blocks += [points_table(caption, claims.points), classes_table(_top(claims.points))]
+    return Section("promises", title, tuple(blocks))
+
+
+def meaning(claims: Claims | None) -> Section:
+    """What a flag and its absence mean for one person, over the prevalence; asking twice adds nothing."""
+    title = "What a flag means for one person"
+    if claims is None or not claims.points:
+        return Section("meaning", title)
+    top = _top(claims.points)
+    if not top.sensitivity.people or not top.specificity.people:
+        return Section("meaning", title)
+    test = _test(top)
+    curves = (
+        apart("flagged", [test], "+"),
+        apart("flagged twice, as if independent", [test], "++", naive=True),
+        apart("not flagged", [test], "-"),
+    )
+    text = (
+        f"How likely disease is after a flag, and after none, at the {exactly(top.target)} point; it depends "
+        "on how many people are diseased where the model is used. The same film through the same model again "
+        "adds nothing. Another test adds what it errs for reasons of its own: multiplied as if independent "
+        "(dashed), two results overstate. carina bayes --paired counts how far two tests err together."
+    )
+    chart = Chart(
+        svg_data(posterior_curves(curves)),
+        "Probability of disease over the prevalence, flagged and not flagged; the figures are in the table.",
+        f"From {said(top.sensitivity)} diseased and {said(top.specificity)} healthy people here. Bands: 95 % "
+        "credible intervals.",
+    )
+    return Section("meaning", title, (Paragraph(text), chart, _by_prevalence(top, test)))
+
+
+def likeness(claims: Claims | None, predictions: Predictions) -> Section:
+    """Whether these films score like those of the site, as ``carina site-check`` asks."""
+    title = "Are these films like those of the site?"
+    if claims is None or claims.watch is None or claims.shift is None:
+        return Section("likeness", title)
+    rows = predictions.scored
+    scores = disease_probability(predictions.probabilities[rows], predictions.sick)
+    ill = predictions.sick[predictions.labels[rows]]
+    shift = claims.shift
+    found = "They do not" if shift.alarm else "Nothing seen says that they do not; that is no proof"
+    if shift.explained is not None:
+        found = "They differ by how many are ill only; a sensitivity does not depend on that"
+    text = (
+        f"{found}. Median score {shift.median_now:.3f}, at {claims.site!r} {shift.median_then:.3f}; "
+        f"stability index {shift.index:.2f} (from {SHIFT} on it matters); chance that the difference is luck "
+        f"{luck(shift.p_value)}."
+    )
+    return Section(
+        "likeness", title, (Paragraph(text), likeness_chart(claims.watch, scores, ill, claims.points))
+    )
+
+
+def likeness_chart(
+    watch: Watch, scores: Scores, ill: NDArray[np.bool_] | None, points: Sequence[Held | OperatingPoint]
+) -> Chart:
+    """Scores of films, (N,), beside those of the site; with labels, diseased and other films apart."""
+    marks = [(exactly(point.target), point.threshold) for point in points]
+    return Chart(
+        scores_beside(watch, scores, ill, marks),
+        f"Distribution of scores: {counted(len(scores), 'film')} here, {len(watch.scores):,} remembered "
+        "scores of the site.",
+        "How many films lie at or below each score. Upright: the thresholds, by target.",
+    )
+
+
+def points_table(caption: str, points: Sequence[Held]) -> Table:
+    """One row for each operating point: what was shown, and what is found here."""
     rows = tuple(
         (
             exactly(point.target),
@@ -27,27 +116,31 @@ def operating_points(claims: Claims | None) -> Section:
             said(point.specificity),
             percent(point.below / point.films) if point.films else DASH,
         )
-        for point in claims.points
+        for point in points
     )
     head = ("Target", "Shown", "Threshold", "Found here", "Promise", "Spared here", "Films below")
-    caption = (
-        f"Operating points of {claims.site!r}. A diseased person is found when every film of the disease is "
-        "flagged (p_disease ≥ threshold), a healthy one spared when no film is. Shown: the lower limit of "
-        "the sensitivity where the threshold was chosen. Intervals: exact, 95 %."
+    return Table(caption, head, rows)
+
+
+def classes_table(point: Held) -> Table:
+    """Each disease at one point, the worst first."""
+    return Table(
+        f"Each disease at the {exactly(point.target)} point. The worst stands first.",
+        ("Disease", "People found"),
+        tuple((name, said(found)) for name, found in point.classes.items()),
     )
-    blocks: list[Block] = [Paragraph(line) for line in spoken(claims)]
-    blocks.append(Table(caption, head, rows))
-    top = max(claims.points, key=lambda point: point.target)
-    blocks.append(
-        Table(
-            f"Each disease at the {exactly(top.target)} point. The worst stands first.",
-            ("Disease", "People found"),
-            tuple((name, said(found)) for name, found in top.classes.items()),
-        )
+
+
+def first(claims: Claims | None) -> tuple[tuple[str, str], ...]:
+    """What the first screen says of the highest operating point, as (label, text)."""
+    if claims is None or not claims.points:
+        return ()
+    top = _top(claims.points)
+    text = (
+        f"{said(top.sensitivity)} diseased people; shown where it was chosen: at least "
+        f"{at_least(top.promised)} at {exactly(top.confidence)} confidence; {top.verdict}"
     )
-    if top.sensitivity.people and top.specificity.people:
-        blocks.append(_by_prevalence(top))
-    return Section("promises", title, tuple(blocks))
+    return ((f"Recall at the {exactly(top.target)} point of {claims.site}", text),)
 
 
 def probabilities(claims: Claims | None) -> Section:
@@ -104,12 +197,19 @@ def said(found: Found) -> str:
     return f"{percent(found.value)} ({interval}), {found.hits:,} of {found.people:,}"
 
 
-def _by_prevalence(point: Held) -> Table:
+def _top(points: Sequence[Held]) -> Held:
+    return max(points, key=lambda point: point.target)
+
+
+def _test(point: Held) -> Test:
     ill, well = point.sensitivity, point.specificity
-    test = Test(
+    return Test(
         Share("", ill.value or 0.0, ill.hits, ill.people),
         Share("", well.value or 0.0, well.hits, well.people),
     )
+
+
+def _by_prevalence(point: Held, test: Test) -> Table:
     rows = []
     for prevalence in PREVALENCES:
         values = predictive_values(test, Share("", prevalence), draws=20_000)

@@ -106,7 +106,7 @@ def combine(prevalence: Share, joint: Joint, results: str, *, seed: int = 0) -> 
     exact = joint.exact and not prevalence.counted
     cell = CELLS.index(results)
     together = _posterior(before, joint.ill[:, cell], joint.well[:, cell])
-    apart = _posterior(before, _product(joint.ill, results), _product(joint.well, results))
+    apart = _posterior(before, product(joint.ill, results), product(joint.well, results))
     covariance_ill, dependence_ill = _covariance(joint.ill)
     covariance_well, dependence_well = _covariance(joint.well)
     return Combined(
@@ -196,7 +196,7 @@ def _bounds(a: Draws, b: Draws) -> tuple[Draws, Draws]:
     return -np.minimum(a * b, (1 - a) * (1 - b)), np.minimum(a * (1 - b), b * (1 - a))
 
 
-def _product(cells: Draws, results: str) -> Draws:
+def product(cells: Draws, results: str) -> Draws:
     """The chance of ``results`` if the two were independent: the product of the margins, (draws,)."""
     first, second = cells[:, 0] + cells[:, 1], cells[:, 0] + cells[:, 2]
     product: Draws = (first if results[0] == "+" else 1 - first) * (

@@ -20,8 +20,9 @@ class Headline:
 
     label: str
     value: str
-    interval: str  # empty where there is none
+    interval: str  # of 95 %; empty where there is none
     behind: str  # the data behind it
+    limit: str = ""  # what is shown by it, such as "at least 95.3 % at 95 % confidence"
 
 
 def headlines(metrics: Metrics) -> tuple[Headline, ...]:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from carina.data.catalogue import Catalogue
+from carina.data.confounding.audit import verdict_on
+from carina.data.confounding.verdict import Verdict
 from carina.errors import ClaimError, OutputError
 from carina.evaluation.answers import cached
 from carina.evaluation.calibrate import new_films, site_of, warnings_about
@@ -71,6 +73,15 @@ class Migration:
     cases: tuple[Case, ...]
     films: int
     warnings: tuple[str, ...]  # gravest first
+    verdict: Verdict  # on the films: no point is shown without it
+    old_scores: Scores  # (films,), of those that both models scored
+    new_scores: Scores
+    diseased: NDArray[np.bool_]
+
+    @property
+    def top(self) -> Moved:
+        """The highest point that was shown anew; there is one."""
+        return max((each for each in self.points if each.new is not None), key=lambda each: each.old.target)
 
     def table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """Columns and rows, one for each point."""
@@ -171,18 +182,22 @@ def migrate(
         )
         for point in points
     )
-    top = max((each for each in moved if each.new is not None), key=lambda each: each.old.target)
     section = {name: each.model_dump(mode="json") for name, each in {**sites(new), site: shown}.items()}
     written = rewrite(new, out, {SECTION: section})
-    return Migration(
+    done = Migration(
         bundle=written,
         name=site,
         points=moved,
         refused=refused,
-        cases=_cases(after, both, then, now, top),
+        cases=(),
         films=len(both),
         warnings=warnings_about(new, shown, known),
+        verdict=verdict_on(catalogue),
+        old_scores=then,
+        new_scores=now,
+        diseased=after.sick[after.labels[both]],
     )
+    return replace(done, cases=_cases(after, both, then, now, done.top))
 
 
 def _as_it_is(carried_over: Held) -> str:

@@ -19,7 +19,8 @@ from carina.evaluation.conformal import SetsHeld
 from carina.evaluation.people import People, Scores, people, persons_of
 from carina.evaluation.planner import lower_limit, upper_limit
 from carina.evaluation.predictions import Predictions
-from carina.scoring.operating import OperatingPoint, Site
+from carina.evaluation.shift import Shift, shift_of
+from carina.scoring.operating import OperatingPoint, Site, Watch
 from carina.scoring.probabilities import ProbabilityMap
 
 Verdict = Literal["kept", "open", "broken", "nobody to find"]
@@ -83,6 +84,8 @@ class Claims:
     method: str | None = None
     same_films: bool = False
     sets: SetsHeld | None = None
+    watch: Watch | None = None  # what the films of the site looked like
+    shift: Shift | None = None  # of these against them; None where the thresholds were chosen on these
 
 
 def claims(
@@ -95,6 +98,7 @@ def claims(
     name, known = site
     map_ = None if known.corrected is None else known.corrected.map
     shown = people(predictions)
+    ill = predictions.sick[predictions.labels[predictions.scored]]
     return Claims(
         reliability=raw,
         site=name,
@@ -103,6 +107,8 @@ def claims(
         method=None if map_ is None else map_.method,
         same_films=same_films,
         sets=None if known.sets is None else conformal.held(predictions, known.sets),
+        watch=known.watch,
+        shift=shift_of(shown.films, known.watch, ill) if known.watch is not None and not same_films else None,
     )
 
 

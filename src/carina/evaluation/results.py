@@ -71,7 +71,7 @@ def content(
         "contamination": {**asdict(known), "known": None if known.same_film is None else known.known},
         "refused": refused,
         "metrics": asdict(metrics),
-        "claims": asdict(claims),
+        "claims": {key: value for key, value in asdict(claims).items() if key != "watch"},
         "subgroups": [asdict(each) for each in groups],
         "abstained": _abstained(predictions),
     }

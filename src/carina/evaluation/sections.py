@@ -98,6 +98,16 @@ def operating_points(evidence: Evidence) -> Section:
     return claim_sections.operating_points(evidence.claims)
 
 
+def meaning(evidence: Evidence) -> Section:
+    """What a flag means for one person."""
+    return claim_sections.meaning(evidence.claims)
+
+
+def likeness(evidence: Evidence) -> Section:
+    """Whether these films score like those of the site."""
+    return claim_sections.likeness(evidence.claims, evidence.predictions)
+
+
 def probabilities(evidence: Evidence) -> Section:
     """Whether the probabilities mean what they say."""
     return claim_sections.probabilities(evidence.claims)
@@ -312,6 +322,8 @@ SECTIONS: tuple[Callable[[Evidence], Section], ...] = (
     disease_classes,
     groups,
     operating_points,
+    meaning,
+    likeness,
     healthy_against_diseased,
     probabilities,
     sets,

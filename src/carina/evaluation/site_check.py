@@ -16,8 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from carina.data.catalogue import Catalogue
+from carina.data.confounding.audit import verdict_on
+from carina.data.confounding.verdict import Verdict as DataVerdict
 from carina.errors import ClaimError, DataError, MissingExtra
 from carina.evaluation.answers import cached
 from carina.records import Prediction, Progress
@@ -30,13 +33,13 @@ from carina.scoring.scorer import Scorer
 try:
     from scipy import stats
 
-    from carina.evaluation.people import people
+    from carina.evaluation.people import Scores, people
     from carina.evaluation.planner import allowed_misses, needed, showing
     from carina.evaluation.promises import Held, held
     from carina.evaluation.selection import ALL, ask, chosen_on_them, side, trained_on, trained_on_them, truth
     from carina.evaluation.shift import SURE, Shift, shift_of
     from carina.evaluation.stability import SHIFT
-    from carina.evaluation.wording import at_least, counted, exactly, percent
+    from carina.evaluation.wording import at_least, counted, exactly, luck, percent
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in ("scipy", "sklearn"):
         raise
@@ -98,6 +101,9 @@ class SiteCheck:
     held: tuple[Held, ...]
     people: Witnesses | None = None  # where there are labels; those that chose the thresholds among them
     left_out: LeftOut | None = None  # the same
+    believed: DataVerdict | None = None  # on the films, where they are a catalogue
+    scores: Scores | None = None  # p_disease of the films that were not refused, (N,)
+    diseased: NDArray[np.bool_] | None = None  # (N,), where there are labels
 
     @property
     def verdict(self) -> Verdict:
@@ -125,14 +131,14 @@ class SiteCheck:
             lines.append(
                 f"Scores: median {self.shift.median_now:.3f}, at {self.name!r} {self.shift.median_then:.3f}; "
                 f"stability index {self.shift.index:.2f} (from {SHIFT} on it matters); chance that the "
-                f"difference is luck {_p(self.shift.p_value)}{_mark(self.shift.alarm)}"
+                f"difference is luck {luck(self.shift.p_value)}{_mark(self.shift.alarm)}"
             )
             lines += self._mixture(self.shift)
         found = self.refusals
         lines.append(
             f"Refused: {found.refused:,} of {counted(found.films, 'film')} "
             f"({percent(found.refused / max(1, found.films))}), at {self.name!r} {found.refused_then:,} of "
-            f"{found.films_then:,}; chance that it is luck {_p(found.p_value)}{_mark(found.alarm)}"
+            f"{found.films_then:,}; chance that it is luck {luck(found.p_value)}{_mark(found.alarm)}"
         )
         lines += [_held(each) for each in self.held]
         if self.left_out is not None:
@@ -250,8 +256,9 @@ def site_check(
             progress(Progress("films scored", count, None))
     if not count:
         raise DataError("no film was found; name a folder of films")
-    shift = shift_of(np.array(scores), known.watch)
-    return SiteCheck(site, known, shift, _refusals(refused, count, known.watch), ())
+    found = np.array(scores)
+    refusals = _refusals(refused, count, known.watch)
+    return SiteCheck(site, known, shift_of(found, known.watch), refusals, (), scores=found)
 
 
 def _labelled(
@@ -287,10 +294,11 @@ def _labelled(
         one is not None or other is not None
         for one, other in zip(predictions.refused, predictions.abstained, strict=True)
     )
+    ill = predictions.sick[predictions.labels[predictions.scored]]
     return SiteCheck(
         name=name,
         site=known,
-        shift=shift_of(shown.films, watch, predictions.sick[predictions.labels[predictions.scored]]),
+        shift=shift_of(shown.films, watch, ill),
         refusals=_refusals(refused, len(predictions.refused), watch),
         held=tuple(held(point, shown) for point in known.points),
         people=Witnesses(
@@ -300,6 +308,9 @@ def _labelled(
             site=_place(asked.column("source")),
         ),
         left_out=left_out,
+        believed=verdict_on(catalogue),
+        scores=shown.films,
+        diseased=ill,
     )
 
 
@@ -351,10 +362,6 @@ def _people(count: int) -> str:
 
 def _shows(count: int, confidence: float) -> str:
     return f"at least {showing(count, confidence, (0,))[0][1]}"
-
-
-def _p(value: float) -> str:
-    return "below 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _mark(alarm: bool) -> str:

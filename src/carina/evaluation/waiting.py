@@ -12,9 +12,14 @@ _LITTLE = 5.0  # minutes: a gain that nobody would notice
 
 def about(simulation: Simulation) -> str:
     """What was simulated, in one line."""
+    return f"{simulation.department.name}: {load(simulation)}"
+
+
+def load(simulation: Simulation) -> str:
+    """How busy it is, for how long it was simulated, and what a wait is."""
     here = simulation.department
     return (
-        f"{here.name}: {sum(here.arrivals_per_hour):.0f} films a day, readers busy "
+        f"{sum(here.arrivals_per_hour):.0f} films a day, readers busy "
         f"{percent(here.load)} of their time; {here.repetitions} repetitions of {here.days} days, "
         f"the first {here.warm_up_days} not counted. Minutes from arrival until a reader opens the film."
     )

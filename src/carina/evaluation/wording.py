@@ -46,6 +46,11 @@ def chance(value: float) -> str:
     return f"{100 * value:.{digits}f} %"
 
 
+def luck(p_value: float) -> str:
+    """The chance that a difference is luck: ``0.034``, or ``below 0.001``."""
+    return "below 0.001" if p_value < 0.001 else f"{p_value:.3f}"
+
+
 def exactly(value: float) -> str:
     """A share that somebody chose, in as many digits as they gave: ``0.995`` → ``99.5 %``."""
     return f"{100 * value:.10g} %"

@@ -196,8 +196,9 @@ class Intake:
         """:meth:`_enter` in a transaction; again where another transaction was first."""
         for left in reversed(range(_TRIES)):
             try:
-                with self.database.write() as session:
-                    return self._enter(session.connection(), header, stored, how, compared=compared)
+                return self.database.together(
+                    lambda connection: self._enter(connection, header, stored, how, compared=compared)
+                )
             except (IntegrityError, OperationalError) as error:
                 if not left or _is_full(error) or self.database.fault is not None:
                     raise

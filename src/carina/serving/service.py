@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import socket
 import threading
 import time
@@ -29,6 +30,7 @@ from carina.serving.intake import Intake
 from carina.serving.results.delivery import Delivery
 from carina.serving.results.plan import enqueue
 from carina.serving.settings import Settings, is_loopback
+from carina.serving.tls import server_context
 from carina.serving.worker import Worker
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 _PULSE = 5.0  # seconds between two words on the archive
 _AGAIN = 1.0  # seconds before a part that failed is started again
 _ENDS = 30.0  # seconds that parts may take to end
+_DESCRIPTORS = 65536  # files and sockets at once, where the system lets us
 
 _log = logging.getLogger(__name__)
 
@@ -73,6 +76,7 @@ class Service:
     def start(self) -> None:
         """Open what this process needs, start its parts, and come back."""
         os.umask(0o077)  # nothing that is written here is for others to read
+        _take_descriptors()
         try:
             self.settings.data.mkdir(parents=True, exist_ok=True)
         except OSError as fault:
@@ -188,6 +192,7 @@ class Service:
         import uvicorn
 
         from carina.serving.web.app import create_app
+        from carina.serving.web.doorway import Connection
 
         web = self.settings.web
         self._page = listening = _listening(web.host, web.port)
@@ -199,10 +204,13 @@ class Service:
             options = {"ssl_certfile": str(web.tls.certificate), "ssl_keyfile": str(web.tls.key)}
         config = uvicorn.Config(
             app, log_config=None, access_log=False, server_header=False, proxy_headers=False,
-            timeout_keep_alive=20, timeout_graceful_shutdown=3, limit_concurrency=500, **options,
+            timeout_keep_alive=20, timeout_graceful_shutdown=3, limit_concurrency=500, http=Connection,
+            loop="carina.serving.web.doorway:Loop", ws="none", **options,
         )  # fmt: skip
         try:
             config.load()
+            if web.tls is not None:
+                config.ssl = server_context(web.tls)
         except (OSError, ValueError) as fault:  # ssl.SSLError is an OSError
             what = web.tls.certificate if web.tls else web.host
             raise ServiceError(
@@ -242,6 +250,14 @@ def check_exposure(settings: Settings, database: Database, role: Role) -> None:
                     f"web.host {web.host}: reached from other machines, and nobody has a password yet; run "
                     f"first: carina user add NAME --role admin --data {settings.data}"
                 )
+
+
+def _take_descriptors() -> None:
+    """As many files and sockets at once as this account may have: many systems begin with 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def nobody_signs_in(service: Service) -> bool:
