@@ -128,6 +128,11 @@ class Site:
         self._inside, self._environment = inside, {**os.environ, **(environment or {})}
         self.starts: list[Start] = []
 
+    @property
+    def pid(self) -> int:
+        """Of the process that serves."""
+        return os.getpid() if self.process is None else self.process.pid
+
     def ports(self) -> tuple[int, int]:
         """Of DICOM and of the page."""
         return self.dicom, self.web

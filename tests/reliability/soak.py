@@ -88,9 +88,8 @@ def load(folder: Path, bundle: Path, size: Size) -> Found:
     found, ledger = Found(), Ledger()
     with Site(folder, bundle, inside=not size.apart) as site:
         site.start()
-        pid = os.getpid() if site.process is None else site.process.pid
         ended = threading.Event()
-        watching = threading.Thread(target=_watch, args=(pid, found, ended), daemon=True)
+        watching = threading.Thread(target=_watch, args=(site.pid, found, ended), daemon=True)
         watching.start()
         begin = time.monotonic()
         _send(site, ledger, found, size, begin)
