@@ -95,7 +95,7 @@ def _inputs(simulation: Simulation) -> Section:
         f"Bars: films that arrive, on average. Line: what the readers on duty can read; "
         f"{here.reading.mean_minutes:g} minutes a film on average.",
     )
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             each.name,
             each.urgency,
