@@ -4,11 +4,11 @@ VENV    ?= .venv
 BIN     := $(VENV)/bin
 DEMO    ?= demo
 STAMP   := $(VENV)/.installed
-# torch reads this before it starts threads; two jobs that fight over two cores are slower than one
-JOBS    ?= 2
+# three at a time on two cores: many tests wait for other programs; neighbours share what their files set up
+JOBS    ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint smoke bench system-deps clean
+.PHONY: help demo test lint audit sbom smoke bench system-deps clean
 
 help:            ## what can be made
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -24,13 +24,21 @@ demo: $(STAMP)   ## the whole road on synthetic films, in minutes
 	@$(BIN)/python -m carina demo --out $(DEMO)
 
 test: $(STAMP)   ## all tests
-	$(BIN)/python -m pytest -n $(JOBS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 lint: $(STAMP)   ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml src
+
+audit: $(STAMP)  ## known vulnerabilities of what is pinned; asks a service outside, and fails where it cannot
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
+
+sbom: $(STAMP)   ## what a release brings along, as CycloneDX: build/sbom.json
+	mkdir -p build
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file build/sbom.json $(BIN)/python
 
 smoke: $(STAMP)  ## the wheel alone, without extras, in a clean environment: it scores, and brings no torch
 	./.ci/smoke $(BIN)/python

@@ -13,10 +13,23 @@ sys.path.insert(0, str(Path(__file__).parent))  # so that `import films` and `im
 import hostile
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--soak``: full loads in place of quick ones (``make soak``)."""
+    parser.addoption("--soak", action="store_true", help="full loads in place of quick ones: hours")
+
+
+@pytest.fixture(scope="session")
+def soak(request: pytest.FixtureRequest) -> bool:
+    """Whether a harness runs its full load."""
+    return bool(request.config.getoption("--soak"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def kept_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Nothing that Carina keeps for its next start comes from, or goes to, the folder of a person."""
-    os.environ["CARINA_CACHE"] = str(tmp_path_factory.mktemp("kept"))
+    workers = tmp_path_factory.getbasetemp()
+    shared = workers.parent if "PYTEST_XDIST_WORKER" in os.environ else workers
+    os.environ["CARINA_CACHE"] = str(shared / "kept")
 
 
 @pytest.fixture(scope="session")

@@ -285,5 +285,7 @@ def test_a_writer_killed_at_any_moment_leaves_the_old_bundle_the_new_one_or_none
     assert int(moments) > 20
     assert found[0] == "old"
     assert found[-1] == "new"
-    assert set(found) == {"old", "none-before-the-second-rename", "new"}, "there is none between the two renames"
+    assert set(found) == {"old", "none-before-the-second-rename", "new"}, (
+        "there is none between the two renames"
+    )
     assert left == "out", "the next writer clears what killed ones left"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ _ELSEWHERE = ("/usr/sbin", "/usr/lib/postgresql/*/bin")  # where Debian puts wha
 
 def program(name: str, package: str) -> str:
     """The path of ``name``, which Debian's ``package`` brings."""
-    found = shutil.which(name)
+    own = str(Path(sys.executable).parent)  # pynetdicom installs programs of the same names as DCMTK's
+    path = os.pathsep.join(place for place in os.environ["PATH"].split(os.pathsep) if place != own)
+    found = shutil.which(name, path=path)
     if found is None:
         places = (place for pattern in _ELSEWHERE for place in sorted(Path("/").glob(pattern[1:])))
         found = next((str(place / name) for place in places if (place / name).is_file()), None)

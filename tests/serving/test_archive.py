@@ -162,3 +162,17 @@ def test_a_folder_that_may_not_be_written_is_told_at_the_start(tmp_path: Path, s
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StoreFault, match="the archive cannot be used"):
         Archive(tmp_path / "file", settings)
+
+
+def test_the_condition_of_the_disk_is_told_without_writing_to_it(
+    archive: Archive, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert archive.condition()[0]
+    full = Archive(archive.root, settings.model_copy(update={"free_bytes": 2**62}))
+    assert "less than is kept free" in full.condition()[1]
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert archive.condition() == (
+        False, f"{archive.root} may not be written: films are refused; give this account leave to",
+    )  # fmt: skip
+    archive.fault = "the disk failed"
+    assert archive.condition() == (False, "the disk failed")

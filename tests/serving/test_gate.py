@@ -181,7 +181,7 @@ def test_a_fault_with_one_caller_leaves_the_gate_open_for_the_next(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("carina.serving.listener.Served.start", no_thread)
+        patch.setattr("carina.serving.listener.Association.start", no_thread)
         assert not established(site).is_established
     assert site.listener.listening
     assert site.listener.associations == 0

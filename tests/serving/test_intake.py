@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sqlite3
 import threading
 import zlib
 from datetime import UTC, datetime, timedelta
@@ -18,7 +19,8 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
-from sqlalchemy import select
+from sqlalchemy import event, select
+from sqlalchemy.exc import OperationalError
 
 from carina.errors import NotDicom, NotStored, StoreFault
 from carina.serving.archive import Archive
@@ -347,3 +349,23 @@ def test_the_short_way_through_a_header_finds_what_the_long_one_finds(
     short = read_header(io.BytesIO(content), "sha")
     monkeypatch.setattr("carina.serving.header._plain", lambda _: None)
     assert short == read_header(io.BytesIO(content), "sha")
+
+
+def test_once_the_disk_has_failed_under_the_database_nothing_is_taken(
+    sqlite: Database, tmp_path: Path, settings: Settings
+) -> None:
+    archive = Archive(tmp_path / "archive", settings)
+    stored = keep(archive, instance(1))
+    failed = sqlite3.OperationalError("disk I/O error")
+    failed.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+
+    def fails(*_: object) -> None:
+        raise failed
+
+    event.listen(sqlite.engine, "do_execute", fails)
+    with pytest.raises(OperationalError), sqlite.read() as session:
+        session.execute(select(Instance))
+    event.remove(sqlite.engine, "do_execute", fails)
+    assert sqlite.fault is not None
+    with pytest.raises(StoreFault, match="could not make the database last"):
+        Intake(sqlite, archive, settings).take(stored, origin="dicom", sender=None, address=None)

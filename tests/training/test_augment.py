@@ -61,6 +61,17 @@ def test_the_disc_moves_no_further_than_the_limit(limit: str, value: float) -> N
     assert np.abs(moved).max() == pytest.approx(most, abs=0.015)
 
 
+def test_a_film_becomes_wider_or_higher_and_keeps_its_area() -> None:
+    disc = films(200, size=128)
+    changed = augment(disc, ids(200), Augment(**NONE | {"aspect": 0.4}), seed=0, epoch=0)[:, 0].numpy() > 150
+    widths, heights = (changed.any(axis).sum(1) for axis in (1, 2))
+    ratio = widths / heights
+    assert 1.25 < ratio.max() <= 1.5
+    assert 1 / 1.5 <= ratio.min() < 1 / 1.25
+    assert np.log(ratio).mean() == pytest.approx(0, abs=0.04)
+    assert changed.sum((1, 2)) == pytest.approx((disc[0, 0].numpy() > 150).sum(), rel=0.06)
+
+
 def test_resolution_is_lost_film_by_film_and_by_every_other_one() -> None:
     noise = torch.from_numpy(np.random.default_rng(0).uniform(0, 255, (200, 1, 64, 64)).astype(np.float32))
     changed = augment(noise, ids(200), Augment(**NONE | {"resolution": 0.6}), seed=0, epoch=0)
@@ -76,7 +87,7 @@ def test_resolution_is_lost_film_by_film_and_by_every_other_one() -> None:
 
 def test_what_a_film_lost_before_the_option_existed_is_what_it_loses_now() -> None:
     """The numbers that are drawn for a film leave the first seven as they were."""
-    seven, more = (dice.augmentation(0, 3, ids(), count) for count in (7, 14))
+    seven, more = (dice.augmentation(0, 3, ids(), count) for count in (7, 15))
     assert np.array_equal(seven, more[:, :7])
 
 

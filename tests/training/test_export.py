@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import torch
 from safetensors.torch import load
 
 from carina.errors import ExportError
+from carina.scoring import kept
+from carina.training import graph
 from carina.training.export import Exported, compare, export
 from carina.training.network import Network, Outputs
 from carina.training.recipe import ModelPart
@@ -48,19 +51,19 @@ def test_onnx_runtime_gives_what_torch_gives_for_any_number_of_films(made: Any, 
 
 
 def test_the_graph_is_one_file_of_a_fixed_opset_that_names_no_path(made: Any) -> None:
-    graph = onnx.load_from_string(made[1].onnx)
-    assert [(o.domain, o.version) for o in graph.opset_import] == [("", 18)]
-    assert not any(t.external_data for t in graph.graph.initializer)
+    written = onnx.load_from_string(made[1].onnx)
+    assert [(o.domain, o.version) for o in written.opset_import] == [("", 18)]
+    assert not any(t.external_data for t in written.graph.initializer)
     assert b"site-packages" not in made[1].onnx
     assert b".py" not in made[1].onnx
-    assert {p.key: p.value for p in graph.metadata_props} == ABOUT
+    assert {p.key: p.value for p in written.metadata_props} == ABOUT
 
 
 def test_the_shapes_are_those_of_the_graph(made: Any) -> None:
     assert made[1].shapes == {"logits": ("N", 3), "embedding": ("N", 96), "cam": ("N", 3, 1, 1)}
-    graph = onnx.load_from_string(made[1].onnx).graph
-    given = graph.input[0].type.tensor_type
-    assert graph.input[0].name == "pixels"
+    written = onnx.load_from_string(made[1].onnx).graph
+    given = written.input[0].type.tensor_type
+    assert written.input[0].name == "pixels"
     assert given.elem_type == onnx.TensorProto.UINT8
     assert [d.dim_param or d.dim_value for d in given.shape.dim] == ["N", 1, 32, 32]
 
@@ -68,6 +71,30 @@ def test_the_shapes_are_those_of_the_graph(made: Any) -> None:
 def test_the_same_network_gives_the_same_bytes(made: Any, films: np.ndarray) -> None:
     again = export(made[0], films, about=ABOUT)
     assert (again.onnx, again.weights) == (made[1].onnx, made[1].weights)
+
+
+def test_a_graph_is_traced_once_and_filled_for_other_weights(
+    made: Any, films: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = copy.deepcopy(made[0])
+    with torch.no_grad():
+        other.head.weight.mul_(-2)
+    monkeypatch.setattr(graph, "_traced", None)
+    exported = export(other, films, about=ABOUT)
+    assert exported.apart < 1e-5
+    assert exported.onnx != made[1].onnx
+
+
+def test_a_kept_graph_that_computes_something_else_is_traced_anew(
+    made: Any, films: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = graph._name(Outputs(made[0]), 32)
+    content = kept.read(name)
+    assert content is not None
+    monkeypatch.setenv("CARINA_CACHE", str(tmp_path))
+    kept.write(name, content.replace(b"Relu", b"Sqrt"))
+    assert export(made[0], films, about=ABOUT).onnx == made[1].onnx
+    assert kept.read(name) == content
 
 
 def test_the_weights_are_those_of_the_network(made: Any) -> None:

@@ -12,7 +12,8 @@ from carina.images.prepare import Preparation, prepare
 from carina.scoring.bundle import Bundle, write_bundle
 from carina.scoring.manifest import Manifest, training_images
 from carina.scoring.scorer import Scorer
-from carina.training.export import OPSET, export
+from carina.training.export import export
+from carina.training.graph import OPSET
 from carina.training.network import Network
 from carina.training.recipe import ModelPart
 from carina.training.weights import build

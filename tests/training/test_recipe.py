@@ -63,7 +63,7 @@ def test_every_recipe_that_ships_is_valid(shipped: Path) -> None:
         ("stage.2.batch=4", lambda r: [r.batch(0), r.batch(1)] == [64, 4]),
         ("train.augment=none", lambda r: r.train.augment.is_off),
         ("train.augment.rotate=10", lambda r: r.train.augment == Augment(rotate=10)),
-        ("data.crop=0.07", lambda r: r.data.preparation(64) == Preparation(64, crop=0.07)),
+        ("data.crop=0.07", lambda r: r.data.preparation(64) == Preparation(64, "stretch", crop=0.07)),
         ("data.tone=equalised", lambda r: r.data.preparation(64).tone == "equalised"),
         ("data.trim=true", lambda r: r.data.preparation(64).to_dict()["trim"] is True),
         ("data.mask_letters=true", lambda r: r.data.preparation(64).mask_letters),

@@ -187,7 +187,7 @@ def test_killed_at_ten_random_moments_it_ends_in_the_same_table(
 ) -> None:
     study(catalogue, PLAN, done.out)  # the table of the three rows, whatever was asked for in between
     out = tmp_path / "study"
-    arguments = [str(catalogue.root), json.dumps(KEYS), str(out), "10", "6"]
+    arguments = [str(catalogue.root), json.dumps(KEYS), str(out), "10", "3"]
     killed = subprocess.run(
         [sys.executable, "-c", KILLER, *arguments], capture_output=True, text=True, check=False
     )

@@ -132,6 +132,25 @@ class Archive:
         facts = os.statvfs(self.root)
         return facts.f_bavail * facts.f_frsize
 
+    def condition(self) -> tuple[bool, str]:
+        """Whether films can be kept at present, and a sentence on it. Looks at the disk, writes nothing."""
+        if self.fault is not None:
+            return False, self.fault
+        try:
+            facts = os.statvfs(self.root)
+            writable = os.access(self.root / _INCOMING, os.W_OK | os.X_OK)
+        except OSError as error:
+            return False, f"the archive {self.root} cannot be reached ({error.strerror}); see to the disk"
+        free = facts.f_bavail * facts.f_frsize
+        if facts.f_flag & os.ST_RDONLY:
+            return False, f"the disk under {self.root} can only be read: films are refused; see to the disk"
+        if not writable:
+            return False, f"{self.root} may not be written: films are refused; give this account leave to"
+        room = f"{free / 2**30:.1f} GB free"
+        if free < self._least:
+            return False, f"{room}, less than is kept free: films are refused; make room"
+        return True, room
+
     def check(self) -> None:
         """Raises ``StoreFault`` when the archive is unhealthy."""
         if self.fault is not None:

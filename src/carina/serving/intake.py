@@ -109,6 +109,8 @@ class Intake:
         ``StoreFault`` where the database fails (the file stays, and is entered when it is sent again or at
         the next start).
         """
+        if self.database.fault is not None:
+            raise StoreFault(self.database.fault)
         try:
             header = self._header(stored, media_type)
         except (NotDicom, NotStored):
@@ -194,10 +196,11 @@ class Intake:
         """:meth:`_enter` in a transaction; again where another transaction was first."""
         for left in reversed(range(_TRIES)):
             try:
-                with self.database.write() as session:
-                    return self._enter(session.connection(), header, stored, how, compared=compared)
+                return self.database.together(
+                    lambda connection: self._enter(connection, header, stored, how, compared=compared)
+                )
             except (IntegrityError, OperationalError) as error:
-                if not left or _is_full(error):
+                if not left or _is_full(error) or self.database.fault is not None:
                     raise
         raise AssertionError("unreachable")
 

@@ -1,8 +1,7 @@
 """The DICOM port: C-STORE and C-ECHO, from whoever the site lists; a film is kept before it is acknowledged.
 
-What may be sent: radiographs (CR, DX, all kinds of secondary capture) in every transfer syntax, each stored
-as it was sent. Other objects (reports, documents) are not negotiated, so a sender learns it before it sends.
-Knows nothing of scoring: a response never waits for it.
+Knows who may send and how many may at once (what they may send: ``negotiation.py``), and nothing of scoring:
+a response never waits for it.
 """
 
 from __future__ import annotations
@@ -15,31 +14,19 @@ import threading
 import time
 from typing import Any
 
-from pynetdicom import AE, evt
-from pynetdicom._globals import ALL_TRANSFER_SYNTAXES
-from pynetdicom.presentation import PresentationContext, build_context
-
 from carina.errors import ListenerError, StoreError
 from carina.serving.archive import Archive
+from carina.serving.association import Association
 from carina.serving.database import Database
 from carina.serving.gate import Answer, Caller, Gate, Limits
-from carina.serving.header import IMAGES
 from carina.serving.intake import Intake
-from carina.serving.line import Served
-from carina.serving.messages import IMPLEMENTATION, Spool
+from carina.serving.messages import ECHO, Request, Spool
 from carina.serving.settings import Dicom, Settings, Tls, is_loopback
+from carina.serving.tls import server_context
 
 LOGGER = logging.getLogger(__name__)
-VERIFICATION = "1.2.840.10008.1.1"
-_ELSEWHERE = ("1.2.840.10008.1.2.4.94", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.204",
-              "1.2.840.10008.1.2.4.205")  # fmt: skip  # JPIP: the pixels are not in the file
-_EXPLICIT = "1.2.840.10008.1.2.1"
-SYNTAXES = (  # the one we would rather have first: explicit little endian keeps the value representations
-    _EXPLICIT,
-    *(uid for uid in ALL_TRANSFER_SYNTAXES if uid not in (_EXPLICIT, *_ELSEWHERE) and ".1.2.7." not in uid),
-)
 _REST = 1.0  # seconds of silence after which a seat may be given to somebody who waits
-_SUCCESS, _FAILURE, _NOT_SUPPORTED = 0x0000, 0x0110, 0x0122  # PS3.7, annex C
+_SUCCESS, _FAILURE, _NOT_SUPPORTED, _NOT_UNDERSTOOD = 0x0000, 0x0110, 0x0122, 0xC000  # PS3.7, annex C
 
 
 class Listener:
@@ -55,10 +42,9 @@ class Listener:
             (peer.ae_title.strip(), [ipaddress.ip_network(a, strict=False) for a in peer.addresses])
             for peer in self._dicom.peers
         ]
-        self._served: set[Served] = set()
+        self._served: set[Association] = set()
         self._lock = threading.Lock()
         self._gate: Gate | None = None
-        self._ae, self._contexts = _entity(self._dicom), _contexts()
         self.port = self._dicom.port
         self.received = 0  # acknowledged C-STOREs since the start
         _check_exposure(self._dicom)
@@ -104,7 +90,7 @@ class Listener:
         for served in self._seats():
             served.join(max(0.1, end - time.monotonic()))
 
-    def _seats(self) -> list[Served]:
+    def _seats(self) -> list[Association]:
         with self._lock:
             return list(self._served)
 
@@ -123,8 +109,7 @@ class Listener:
             return Answer.UNKNOWN_CALLER
         if not self._seat_for(caller.address):
             return Answer.LATER
-        served = Served(self._ae, caller, self._contexts, self._dicom, self._archive, self._ended)
-        served.bind(evt.EVT_C_STORE, self._store, [served])
+        served = Association(caller, self._dicom, self._archive, self._answer, self._ended)
         with self._lock:
             self._served.add(served)
         try:
@@ -152,26 +137,22 @@ class Listener:
         self._ended(silent)
         return True
 
-    def _ended(self, served: Served) -> None:
+    def _ended(self, served: Association) -> None:
         with self._lock:
             self._served.discard(served)
 
-    def _store(self, event: evt.Event, served: Served) -> int:
-        """The handler of C-STORE: its answer is the status of the response."""
-        request: Any = event.request
-        spool, request._dataset_file = request._dataset_file, None
-        served.line.busy += 1
+    def _answer(self, request: Request, caller: Caller) -> int:
+        """The status of the response to ``request``."""
+        spool = request.spool
         try:
-            if not isinstance(spool, Spool):
-                return _FAILURE
-            if request.AffectedSOPClassUID != event.context.abstract_syntax:
+            if request.sop_class != request.context.sop_class:
                 return _NOT_SUPPORTED
-            return self._status(spool, served.caller)
+            if request.field == ECHO:
+                return _SUCCESS
+            return _NOT_UNDERSTOOD if spool is None else self._status(spool, caller)
         finally:
-            if isinstance(spool, Spool):
+            if spool is not None:
                 spool.discard()
-            served.line.heard = time.monotonic()
-            served.line.busy -= 1
 
     def _status(self, spool: Spool, caller: Caller) -> int:
         """Keep what was sent, and only then say so. Whatever goes wrong on the way is a failure."""
@@ -187,25 +168,6 @@ class Listener:
         LOGGER.info("instance %d of study %d: %s", receipt.instance_id, receipt.study_id, receipt.status)
         self.received += 1
         return _SUCCESS
-
-
-def _entity(dicom: Dicom) -> AE:
-    """pynetdicom's application entity; how many associations there are is the gate's business."""
-    entity = AE(ae_title=dicom.ae_title)
-    entity.implementation_class_uid = IMPLEMENTATION
-    entity.implementation_version_name = "CARINA"
-    entity.maximum_associations = 1_000_000
-    entity.maximum_pdu_size = dicom.largest_pdu
-    entity.acse_timeout = dicom.pdu_seconds
-    entity.dimse_timeout = dicom.idle_seconds
-    entity.network_timeout = dicom.idle_seconds
-    return entity
-
-
-def _contexts() -> list[PresentationContext]:
-    """Verification, and each image class in every transfer syntax."""
-    images = [build_context(uid, list(SYNTAXES)) for uid in IMAGES]
-    return [build_context(VERIFICATION, list(SYNTAXES[:2])), *images]
 
 
 def _within(address: str, networks: list[Any]) -> bool:
@@ -233,17 +195,11 @@ def _check_exposure(dicom: Dicom) -> None:
 
 
 def _tls_context(tls: Tls) -> ssl.SSLContext:
-    """TLS 1.2 or later; with ``ca`` a sender must show a certificate of that authority."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    """As :func:`~carina.serving.tls.server_context`; raises ``ListenerError``."""
     try:
-        context.load_cert_chain(tls.certificate, tls.key)
-        if tls.ca is not None:
-            context.load_verify_locations(tls.ca)
-            context.verify_mode = ssl.CERT_REQUIRED
+        return server_context(tls)
     except (OSError, ssl.SSLError) as error:
         raise ListenerError(
             f"{tls.certificate}: certificate or key cannot be used ({error}); "
             "give PEM files that belong together"
         ) from error
-    return context

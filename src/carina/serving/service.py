@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import socket
 import threading
 import time
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from carina.errors import CarinaError, ServiceError
+from carina.errors import ServiceError
 from carina.serving import health, jobs, people, upgrades
 from carina.serving.archive import Archive
 from carina.serving.database import Database
@@ -29,6 +30,7 @@ from carina.serving.intake import Intake
 from carina.serving.results.delivery import Delivery
 from carina.serving.results.plan import enqueue
 from carina.serving.settings import Settings, is_loopback
+from carina.serving.tls import server_context
 from carina.serving.worker import Worker
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 _PULSE = 5.0  # seconds between two words on the archive
 _AGAIN = 1.0  # seconds before a part that failed is started again
 _ENDS = 30.0  # seconds that parts may take to end
+_DESCRIPTORS = 65536  # files and sockets at once, where the system lets us
 
 _log = logging.getLogger(__name__)
 
@@ -73,6 +76,7 @@ class Service:
     def start(self) -> None:
         """Open what this process needs, start its parts, and come back."""
         os.umask(0o077)  # nothing that is written here is for others to read
+        _take_descriptors()
         try:
             self.settings.data.mkdir(parents=True, exist_ok=True)
         except OSError as fault:
@@ -175,7 +179,7 @@ class Service:
         """Say how the archive is, now and then."""
         part = f"store {socket.gethostname()}:{os.getpid()}"
         while not stop.is_set():
-            well, says = _of(archive, self.settings)
+            well, says = (False, database.fault) if database.fault else archive.condition()
             try:
                 with database.write() as session:
                     health.say(session, part, well, says, datetime.now(UTC))
@@ -187,6 +191,7 @@ class Service:
         import uvicorn
 
         from carina.serving.web.app import create_app
+        from carina.serving.web.doorway import Connection
 
         web = self.settings.web
         self._page = listening = _listening(web.host, web.port)
@@ -198,10 +203,13 @@ class Service:
             options = {"ssl_certfile": str(web.tls.certificate), "ssl_keyfile": str(web.tls.key)}
         config = uvicorn.Config(
             app, log_config=None, access_log=False, server_header=False, proxy_headers=False,
-            timeout_keep_alive=20, timeout_graceful_shutdown=3, limit_concurrency=500, **options,
+            timeout_keep_alive=20, timeout_graceful_shutdown=3, limit_concurrency=500, http=Connection,
+            loop="carina.serving.web.doorway:Loop", ws="none", **options,
         )  # fmt: skip
         try:
             config.load()
+            if web.tls is not None:
+                config.ssl = server_context(web.tls)
         except (OSError, ValueError) as fault:  # ssl.SSLError is an OSError
             what = web.tls.certificate if web.tls else web.host
             raise ServiceError(
@@ -243,6 +251,14 @@ def check_exposure(settings: Settings, database: Database, role: Role) -> None:
                 )
 
 
+def _take_descriptors() -> None:
+    """As many files and sockets at once as this account may have: many systems begin with 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 def nobody_signs_in(service: Service) -> bool:
     """Whether nobody may sign in yet: a new site."""
     assert service.database is not None
@@ -252,19 +268,6 @@ def nobody_signs_in(service: Service) -> bool:
 
 def _enqueue(session: Any, study: Any, settings: Settings, now: datetime) -> None:
     enqueue(session, study, settings, now)
-
-
-def _of(archive: Archive, settings: Settings) -> tuple[bool, str]:
-    """Whether films are kept at present, and a sentence on it."""
-    try:
-        archive.check()
-        free = archive.free()
-    except (CarinaError, OSError) as fault:
-        return False, str(fault)
-    room = f"{free / 2**30:.1f} GB free"
-    if free < settings.free_bytes:
-        return False, f"{room}, less than is kept free: films are refused; make room"
-    return True, room
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -18,6 +18,7 @@ from carina.serving.intake import DICOM, Intake
 from carina.serving.multipart import Begin, Data, Parts, parameters
 
 LOGGER = logging.getLogger(__name__)
+_MOST_FAULTS = 200  # parts that cannot be taken, after which a request is given up
 _OTHER_STUDY = 0xA900  # the data set does not match what was asked for
 _CLASS, _INSTANCE, _REASON = "00081150", "00081155", "00081197"
 _DONE, _FAILED, _OTHER = "00081199", "00081198", "0008119A"  # PS3.18, table I.2-1
@@ -126,14 +127,15 @@ class Reception:
         try:
             if kind != DICOM:
                 raise NotDicom(f"a part of type {kind[:64]}; send {DICOM}")
-            self._incoming = self._intake.archive.receive()
         except StoreError as error:
             self._fault = error
 
     def _write(self, content: bytes) -> None:
-        if self._incoming is None:
+        if self._fault is not None:
             return
         try:
+            if self._incoming is None:  # a part without content costs no file
+                self._incoming = self._intake.archive.receive()
             if self._incoming.size + len(content) > self._largest:
                 raise InstanceTooLarge("the instance is larger than is taken; see largest_instance")
             self._incoming.write(content)
@@ -147,7 +149,7 @@ class Reception:
             if self._fault is not None:
                 raise self._fault
             if self._incoming is None:
-                raise StoreFault("a part was given up; send it again")
+                raise NotDicom("a part without content; send DICOM files")
             stored = self._incoming.finish()
             self._check_study(stored)
             receipt = self._intake.take(stored, origin="stow", sender=self._sender, address=self._address)
@@ -170,6 +172,10 @@ class Reception:
     def _refuse(self, error: StoreError, stored: Stored | None) -> None:
         LOGGER.warning("an instance by STOW was not kept: %s", error)
         self._faults.append(error)
+        if sum(not isinstance(each, StoreFull | StoreFault) for each in self._faults) >= _MOST_FAULTS:
+            raise RequestError(
+                f"{_MOST_FAULTS} parts could not be taken, the last: {error}; send DICOM files"
+            )
         reason = {_REASON: {"vr": "US", "Value": [error.status]}}
         try:
             if stored is None:

@@ -13,14 +13,17 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import IO, Any, BinaryIO
 
 from carina.errors import InstanceTooLarge, NotDicom, StoreError
+from carina.serving.header import read_header
 from carina.serving.intake import DICOM, Intake, Receipt, picture_type
 
 LOGGER = logging.getLogger(__name__)
 _BLOCK = 2**18
 _ENTRIES, _DIRECTORY = 20_000, 2**22  # of a zip: files, and bytes of its list of them
+_RATIO, _SPARED = 100, 2**26  # what inflates to more than 64 MB and a hundred times its size is no film
 _TAIL = 65557  # bytes at the end of a zip in which its end record stands (APPNOTE 4.3.16)
 _CHAFF = ("__MACOSX/", ".DS_Store", "Thumbs.db", "desktop.ini")
 _CONTROL = dict.fromkeys((*range(32), 127, *range(0x80, 0xA0)))
@@ -71,6 +74,8 @@ def _one(file: IO[bytes] | _Counted, name: str, intake: Intake, how: dict[str, A
         media_type = picture_type(start) or DICOM
         if media_type == DICOM and start[:4] in (b"PK\x03\x04", b"\x1f\x8b\x08\x00"):
             raise NotDicom("an archive within an archive; unpack it first")
+        if media_type == DICOM and start[128:132] != b"DICM":
+            read_header(io.BytesIO(start), "")  # what is no film is not written to the disk first
         with intake.archive.receive() as incoming:
             while start:
                 if incoming.size + len(start) > largest:
@@ -98,8 +103,12 @@ def _zip(
         yield Outcome(name, None, fault, 415)
         return
     with archive:
-        left = most
-        for entry in archive.infolist():
+        entries = archive.infolist()
+        if _overlap(entries):
+            yield Outcome(name, None, "the files of the zip lie in each other; make the zip anew", 415)
+            return
+        left = min(most, max(4 * _SPARED, _RATIO * file.seek(0, io.SEEK_END)))
+        for entry in entries:
             if entry.is_dir() or any(chaff in entry.filename for chaff in _CHAFF):
                 continue
             if left <= 0:
@@ -122,7 +131,7 @@ def _entry(
     counted = None
     try:
         with archive.open(entry) as content:
-            counted = _Counted(content)
+            counted = _Counted(content, max(_SPARED, _RATIO * entry.compress_size))
             return _one(counted, name, intake, how, largest), counted.count
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError):
         return Outcome(name, None, "it is damaged within the zip; make the zip anew", 415), (
@@ -131,15 +140,23 @@ def _entry(
 
 
 class _Counted:
-    """A stream that counts what is read of it."""
+    """A stream that counts what is read of it, and ends in ``InstanceTooLarge`` beyond ``most`` bytes."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream, self.count = stream, 0
+    def __init__(self, stream: IO[bytes], most: int) -> None:
+        self._stream, self._most, self.count = stream, most, 0
 
     def read(self, size: int) -> bytes:
         content = self._stream.read(size)
         self.count += len(content)
+        if self.count > self._most:
+            raise InstanceTooLarge("it inflates to far more than a film; send the film itself")
         return content
+
+
+def _overlap(entries: list[zipfile.ZipInfo]) -> bool:
+    """Whether two files of a zip share bytes: one stream that is listed many times over (Fifield 2019)."""
+    places = sorted((entry.header_offset, entry.compress_size) for entry in entries)
+    return any(at + size > after for (at, size), (after, _) in pairwise(places))
 
 
 class _Refused(ValueError):

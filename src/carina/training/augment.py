@@ -1,4 +1,4 @@
-"""Change a batch of training films a little: blur, turn, scale, shift, tone, erase.
+"""Change a batch of training films a little: blur, turn, scale, stretch, shift, tone, erase.
 
 Works on the device, a whole batch at a time. What happens to a film depends on the seed, the epoch
 and the film alone.
@@ -21,11 +21,11 @@ def augment(
     """Changed copies of the films. (B, 1, S, S) float32 in [0, 255] → the same. What moves in is black."""
     if limits.is_off:
         return pixels
-    drawn = dice.augmentation(seed, epoch, ids, 14)  # (B, 14) in [0, 1)
+    drawn = dice.augmentation(seed, epoch, ids, 15)  # (B, 15) in [0, 1)
     sway = drawn * 2 - 1
     if limits.resolution:
         pixels = coarsened(pixels, 1 - limits.resolution * np.maximum(0, sway[:, 13]))
-    if limits.rotate or limits.scale or limits.shift or limits.flip:
+    if limits.rotate or limits.scale or limits.aspect or limits.shift or limits.flip:
         theta = torch.from_numpy(_affine(sway, drawn[:, 6] < 0.5, limits)).to(pixels.device)
         grid = affine_grid(theta, pixels.shape[-1])
         pixels = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
@@ -110,7 +110,7 @@ def _erased(pixels: torch.Tensor, chosen: NDArray[np.bool_], drawn: NDArray[np.f
 
 
 def _affine(sway: NDArray[np.float64], mirrored: NDArray[np.bool_], limits: Augment) -> NDArray[np.float32]:
-    """Where each output place takes its pixel from, in [-1, 1] coordinates. (B, 14) → (B, 2, 3)"""
+    """Where each output place takes its pixel from, in [-1, 1] coordinates. (B, 15) → (B, 2, 3)"""
     angle = np.deg2rad(limits.rotate) * sway[:, 0]
     zoom = 1 / (1 + limits.scale * sway[:, 1])
     mirror = np.where(mirrored & limits.flip, -1.0, 1.0)
@@ -119,5 +119,7 @@ def _affine(sway: NDArray[np.float64], mirrored: NDArray[np.bool_], limits: Augm
     theta[:, 0, 1] = -mirror * zoom * np.sin(angle)
     theta[:, 1, 0] = zoom * np.sin(angle)
     theta[:, 1, 1] = zoom * np.cos(angle)
+    wider = (1 + limits.aspect) ** (sway[:, 14] / 2)  # and lower by as much
+    theta[:, :, :2] *= np.stack([1 / wider, wider], 1)[:, :, None]
     theta[:, :, 2] = 2 * limits.shift * sway[:, 2:4]
     return theta

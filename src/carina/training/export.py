@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 
 from carina.errors import ExportError
+from carina.training.graph import OUTPUTS, onnx_graph
 from carina.training.network import Network, Outputs
 
-OPSET = 18
-OUTPUTS = ("logits", "embedding", "cam")
 TOLERANCE = 1e-4
 
 
@@ -51,9 +50,7 @@ def export(network: Network, films: NDArray[np.uint8], *, about: Mapping[str, st
     model.eval().requires_grad_(False)
     if not all(torch.isfinite(value).all() for value in model(torch.from_numpy(films[:1, None]))):
         raise ExportError("the network answers with values that are no numbers; train again at a lower rate")
-    graph = _graph(model, films.shape[-1], about)
-    content = graph.SerializeToString(deterministic=True)
-    apart = compare(model, content, films)
+    graph, content, apart = _checked(model, films, about)
     weights = {name: tensor.contiguous() for name, tensor in model.network.state_dict().items()}
     shapes = {
         value.name: ("N", *(dim.dim_value for dim in value.type.tensor_type.shape.dim[1:]))
@@ -65,32 +62,18 @@ def export(network: Network, films: NDArray[np.uint8], *, about: Mapping[str, st
     return Exported(content, written, shapes, apart, len(films))
 
 
-def _graph(model: Outputs, size: int, about: Mapping[str, str]) -> onnx.ModelProto:
-    """The network as one ONNX file, without the traces of the machine it was exported on."""
-    example = torch.zeros(2, 1, size, size, dtype=torch.uint8)
+def _checked(
+    model: Outputs, films: NDArray[np.uint8], about: Mapping[str, str], *, anew: bool = False
+) -> tuple[onnx.ModelProto, bytes, float]:
+    """The graph, its bytes, and how far it is from torch."""
+    graph = onnx_graph(model, films.shape[-1], about, anew=anew)
+    content = graph.SerializeToString(deterministic=True)
     try:
-        program = torch.onnx.export(
-            model,
-            (example,),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=["pixels"],
-            output_names=list(OUTPUTS),
-            dynamic_shapes=({0: torch.export.Dim("N")},),
-            external_data=False,
-            verbose=False,
-        )
-    except (torch.onnx.OnnxExporterError, RuntimeError) as error:
-        fault = str(error).strip().splitlines()[0]
-        raise ExportError(
-            f"the network cannot be written as ONNX ({fault}); choose another backbone"
-        ) from error
-    proto = program.model_proto
-    for holder in (proto, proto.graph, *proto.graph.node, *proto.graph.value_info, *proto.functions):
-        holder.ClearField("metadata_props")  # stack traces with the paths of this machine
-        holder.ClearField("doc_string")
-    onnx.helper.set_model_props(proto, dict(about))
-    return proto
+        return graph, content, compare(model, content, films)
+    except ExportError:
+        if anew:
+            raise
+    return _checked(model, films, about, anew=True)  # one that was kept may be another network's after all
 
 
 @torch.no_grad()

@@ -24,6 +24,9 @@ class Augment(Option):
 
     rotate: Annotated[float, Field(ge=0, le=45)] = 5.0  # degrees
     scale: Annotated[float, Field(ge=0, le=0.5)] = 0.08  # share of the size
+    aspect: Annotated[float, Field(ge=0, le=1)] = (
+        0.0  # width to height: between 1/(1 + aspect) and 1 + aspect
+    )
     shift: Annotated[float, Field(ge=0, le=0.5)] = 0.04  # share of the width and of the height
     brightness: Annotated[float, Field(ge=0, le=1)] = 0.08  # share of the gray range
     contrast: Annotated[float, Field(ge=0, lt=1)] = 0.15  # share of the distance from middle gray

@@ -31,7 +31,9 @@ class DataPart(Option):
     """``[data]``: which films, and how many at a time."""
 
     batch: Annotated[int, Field(ge=2, le=65536)] = 64  # films per optimiser step, over all devices
-    fit: Literal["stretch", "letterbox", "center_crop"] = "letterbox"
+    fit: Literal["stretch", "letterbox", "center_crop"] = (
+        "stretch"  # bars would tell a film's shape, and so its source
+    )
     trim: bool = False  # cut off black margins
     crop: Annotated[float, Field(ge=0, le=MOST_CROP)] = 0.0  # then this share of each of the four sides
     mask_letters: bool = False  # paint over lettering in the margins

@@ -33,8 +33,9 @@ from carina.scoring.manifest import Data, Input, Manifest, Normalisation, Parity
 from carina.training import run as runs
 from carina.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from carina.training.devices import deterministic, fabric, quiet, watched
-from carina.training.export import OPSET, Exported, embeddings, export
+from carina.training.export import Exported, embeddings, export
 from carina.training.films import Films
+from carina.training.graph import OPSET
 from carina.training.loop import Loop, Split
 from carina.training.network import Network
 from carina.training.recipe import Recipe, load_recipe, overridden, parse_recipe

@@ -90,6 +90,20 @@ def test_the_matrix_names_every_route_and_no_other(app: FastAPI) -> None:
     assert routes(app) == set(MATRIX)
 
 
+@pytest.mark.parametrize("asker", [None, ADMIN])
+def test_no_route_answers_to_a_method_that_is_not_in_the_matrix(
+    scene: Scene, client: Client, asker: str | None
+) -> None:
+    browser, paths = client(asker), {path for _, path in MATRIX} | {"/static/carina.css"}
+    for path in sorted(paths):
+        where = re.sub(r"\{\w+\}", "1", path)
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"):
+            known = (method, path) in MATRIX or (path.startswith("/static") and method in ("GET", "HEAD"))
+            if not known:
+                answer = browser.request(method, where)
+                assert answer.status_code in (404, 405), (method, path, answer.status_code)
+
+
 @pytest.mark.parametrize("asker", [None, VIEWER, READER, ADMIN])
 def test_each_role_gets_exactly_what_it_may(scene: Scene, client: Client, asker: str | None) -> None:
     study = scene.study()

@@ -111,7 +111,7 @@ def is_packaged() -> bool:
 
 
 def _hosts(settings: Settings) -> frozenset[str]:
-    own = {settings.web.host} - {"0.0.0.0", "::", ""}
+    own = {settings.web.host} - {"0.0.0.0", "::", ""}  # nosec B104 - taken away, not listened on
     named = {"localhost", "127.0.0.1", "::1", *own, *settings.web.hosts}
     return frozenset(host_name(name) for name in named)
 

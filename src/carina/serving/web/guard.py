@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import re
+import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +27,8 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 METHODS = SAFE | {"POST", "PUT", "PATCH", "DELETE"}
 BODY = 64 * 2**10  # bytes that a request may bring where nothing else is said
 LONGEST_URL = 8 * 2**10
-STALL = 30.0  # seconds between two pieces of a body
+STALL = 30.0  # seconds between two pieces of a body, and what a body may be behind LEAST_RATE
+LEAST_RATE = 4 * 2**10  # bytes a second that a body comes with at least
 
 CONTENT_SECURITY = (
     "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
@@ -141,17 +143,23 @@ def host_name(name: str) -> str:
 
 
 def _counted(receive: Receive, cap: int, stall: float) -> Receive:
-    """``receive``, with the bytes counted and a limit on the pause between two pieces of the body."""
-    count, complete = 0, False
+    """``receive``, with the bytes counted, and limits on pauses and on slowness while the body comes.
+
+    Time in which nobody asks for the next piece, as while a disk is slow, does not count.
+    """
+    count, complete, waited = 0, False, 0.0
 
     async def counted() -> Message:
-        nonlocal count, complete
+        nonlocal count, complete, waited
         if complete:
             return await receive()  # waits for the other side to go, however long that takes
+        begin = time.monotonic()
+        left = min(stall, stall + count / LEAST_RATE - waited)
         try:
-            message = await asyncio.wait_for(receive(), stall)
+            message = await asyncio.wait_for(receive(), max(left, 0.001))
         except TimeoutError:
-            raise HTTPException(408, "the request stopped coming") from None
+            raise HTTPException(408, "the request stopped coming, or comes too slowly") from None
+        waited += time.monotonic() - begin
         if message["type"] == "http.request":
             count += len(message.get("body", b""))
             complete = not message.get("more_body", False)

@@ -89,7 +89,8 @@ Here = Annotated[Site, Depends(site_of)]
 def faults(site: Site, session: Session) -> list[Fault]:
     """What is not well at present: said by the parts themselves, or by their silence.
 
-    Of several workers the freshest words count; one that is gone while others work is no fault.
+    Of several workers the freshest words count; one that is gone while others work is no fault. The disk is
+    also looked at from here: where it is full or can only be read, nobody's words reach the database.
     """
     now = site.clock()
     parts: dict[str, list[Health]] = {name: [] for name in NEEDED}
@@ -99,6 +100,10 @@ def faults(site: Site, session: Session) -> list[Fault]:
     status = site.duty_status() if site.duty_status is not None else None
     if status is not None and not status.ready:
         found.append(Fault("model", status.why_not or "it is not ready"))
+    well, says = site.archive.condition()
+    if fault := site.database.fault or (None if well else says):
+        found.append(Fault("store", fault))
+        parts["store"] = [row for row in parts["store"] if row.well]
     for name, rows in parts.items():
         fresh = [row for row in rows if now - row.at <= SILENT_AFTER]
         if not fresh and (name in NEEDED or rows):
