@@ -1,13 +1,14 @@
 """How fast the hospital side takes films in: stores a second, and how long a sender waits for its answer.
 
-A listener in a process of its own (SQLite, every film fsynced before it is acknowledged), and senders of
-pynetdicom's in others, so that what is measured is ours and not theirs::
+A listener in a process of its own (SQLite, every film fsynced before it is acknowledged), in turn with the
+least that could be called one: pynetdicom with a handler that writes the data set and fsyncs it, without a
+database, without proof, without limits. Senders are DCMTK's for the rate, and pynetdicom's for the waits::
 
     python benchmarks/serving.py                    # 4 and 20 associations, half a megabyte
     python benchmarks/serving.py --films 4000 --database postgresql+psycopg://…
 
-Prints stores a second, and the median, 95th percentile and maximum of the time from the first byte of a
-C-STORE request to its response.
+Prints stores a second, processor time for each, and the median, 95th percentile and maximum of the time from
+the first byte of a C-STORE request to its response. The senders take processor too, from the same machine.
 """
 
 from __future__ import annotations
@@ -81,6 +82,38 @@ def serve(folder: str, url: str | None, channel: Any) -> None:
     channel.send((listener.received, time.process_time() - begin, peak))
 
 
+def serve_bare(folder: str, _url: str | None, channel: Any) -> None:
+    """The prototype's process: what pynetdicom's documentation shows, and an fsync."""
+    import os
+
+    from pynetdicom import AE, AllStoragePresentationContexts, evt
+
+    data = Path(folder)
+    data.mkdir(exist_ok=True)
+    received = 0
+
+    def store(event: Any) -> int:
+        nonlocal received
+        handle = os.open(data / f"{event.request.AffectedSOPInstanceUID}.dcm", os.O_WRONLY | os.O_CREAT)
+        os.write(handle, event.encoded_dataset())
+        os.fsync(handle)
+        os.close(handle)
+        received += 1
+        return 0
+
+    entity = AE(ae_title="CARINA")
+    entity.supported_contexts = AllStoragePresentationContexts[:120]
+    entity.maximum_associations, entity.maximum_pdu_size = 40, 262144
+    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
+    assert server is not None
+    channel.send(server.server_address[1])
+    begin = time.process_time()
+    channel.recv()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    channel.send((received, time.process_time() - begin, peak))
+    server.shutdown()
+
+
 def send(port: int, paths: list[str], begin: Any, results: Any) -> None:
     """One association that sends ``paths`` one after another, chunks straight from the disk."""
     from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
@@ -135,41 +168,55 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--films", type=int, default=1000)
+    parser.add_argument("--films", type=int, default=500, help="of each round")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--associations", type=int, nargs="+", default=[4, 20])
     parser.add_argument("--database", help="SQLAlchemy's URL; SQLite beside the archive by default")
     given = parser.parse_args()
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
-        here, there = context.Pipe()
-        server = context.Process(target=serve, args=(f"{folder}/site", given.database, there))
-        server.start()
-        port = here.recv()
+        channels, ports, servers = {}, {}, []
+        for name, target in (("carina", serve), ("bare", serve_bare)):
+            channels[name], there = context.Pipe()
+            servers.append(context.Process(target=target, args=(f"{folder}/{name}", given.database, there)))
+            servers[-1].start()
+            ports[name] = channels[name].recv()
         number = 0
         for associations in given.associations:
-            files = []
-            for _ in range(given.films):
-                files.append(f"{folder}/{number:06}.dcm")
-                Path(files[-1]).write_bytes(film(number))
-                number += 1
-            half = len(files) // 2
-            seconds = measure_rate(port, files[:half], associations)
-            print(f"{associations:3} × storescu:    {half / seconds:6.0f} stores/s")
-            seconds, waits = measure_waits(port, files[half:], associations)
-            waits.sort()
-            late = waits[int(0.95 * len(waits))]
-            print(
-                f"{associations:3} × pynetdicom:  {len(waits) / seconds:6.0f} stores/s; acknowledged in "
-                f"{1000 * statistics.median(waits):.0f} ms (median), {1000 * late:.0f} ms (95 %), "
-                f"{1000 * waits[-1]:.0f} ms (longest)"
-            )
-            for file in files:
-                Path(file).unlink()
-        here.send("stop")
-        received, seconds, peak = here.recv()
-        server.join()
-        each = 1000 * seconds / received
-        print(f"listener: {received} kept, {each:.1f} ms of processor each, {peak / 2**20:.0f} MB")
+            rates: dict[str, list[float]] = {name: [] for name in ports}
+            waits: dict[str, list[float]] = {name: [] for name in ports}
+            for _ in range(given.rounds):
+                files = []
+                for _ in range(given.films):
+                    files.append(f"{folder}/{number:06}.dcm")
+                    Path(files[-1]).write_bytes(film(number))
+                    number += 1
+                half = len(files) // 2
+                for name, port in ports.items():
+                    rates[name].append(half / measure_rate(port, files[:half], associations))
+                    waits[name] += measure_waits(port, files[half:], associations)[1]
+                for file in files:
+                    Path(file).unlink()
+            for name in ports:
+                report(name, associations, rates[name], sorted(waits[name]))
+            ratios = [ours / bare for ours, bare in zip(rates["carina"], rates["bare"], strict=True)]
+            print(f"{associations:3} associations: {statistics.median(ratios):.2f} times the bare prototype")
+        for (name, channel), server in zip(channels.items(), servers, strict=True):
+            channel.send("stop")
+            received, seconds, peak = channel.recv()
+            server.join()
+            each = 1000 * seconds / received
+            print(f"{name}: {received} kept, {each:.1f} ms of processor each, {peak / 2**20:.0f} MB")
+
+
+def report(name: str, associations: int, rates: list[float], waits: list[float]) -> None:
+    """One line: the median rate of the rounds, and the waits of all of them (seconds, sorted)."""
+    print(
+        f"{associations:3} × {name:7} {statistics.median(rates):5.0f} stores/s ({min(rates):.0f} to "
+        f"{max(rates):.0f}); acknowledged in {1000 * statistics.median(waits):.0f} ms (median), "
+        f"{1000 * waits[int(0.95 * len(waits))]:.0f} ms (95 %), {1000 * waits[-1]:.0f} ms (longest)",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

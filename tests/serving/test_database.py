@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import Connection, event, insert, select, text
 
+from carina.errors import StoreFault
 from carina.serving.database import Database
 from carina.serving.schema import Event
 
@@ -45,3 +50,69 @@ def test_sqlite_waits_for_the_disk_and_for_other_writers(sqlite: Database) -> No
             session.scalar(text(f"PRAGMA {name}")) for name in ("journal_mode", "synchronous", "foreign_keys")
         ]
     assert pragmas == ["wal", 2, 1]  # 2: FULL
+
+
+def noting(kind: str) -> Callable[[Connection], str]:
+    """Work that writes one event; it answers the event's kind, and fails for the kind "fault"."""
+
+    def work(connection: Connection) -> str:
+        connection.execute(insert(Event), {"at": NOW, "kind": kind})
+        if kind == "fault":
+            raise ZeroDivisionError
+        return kind
+
+    return work
+
+
+def all_at_once(database: Database, kinds: list[str]) -> list[Future[str]]:
+    """The work of as many threads, which all waited for their turn before any of it began."""
+    with ThreadPoolExecutor(len(kinds)) as threads, database._turn:
+        said = [threads.submit(database.together, noting(kind)) for kind in kinds]
+        end = time.monotonic() + 20
+        while database.is_sqlite and len(database._waiting) < len(kinds) and time.monotonic() < end:
+            threading.Event().wait(0.005)
+    return said
+
+
+def kept(database: Database) -> list[str]:
+    with database.read() as session:
+        return sorted(session.scalars(select(Event.kind)))
+
+
+def test_the_work_of_many_threads_is_all_there(database: Database) -> None:
+    kinds = [f"study {number}" for number in range(8)]
+    assert [each.result() for each in all_at_once(database, kinds)] == kinds
+    assert kept(database) == kinds
+
+
+def test_who_waits_in_sqlite_is_committed_with_the_others_and_answered_after_that(sqlite: Database) -> None:
+    commits: list[list[str]] = []
+    event.listen(sqlite.engine, "commit", lambda connection: commits.append(kept(sqlite)))
+    said = all_at_once(sqlite, ["one", "two", "three"])
+    assert commits == [[]]  # one commit for the three, and before it nothing was to be seen
+    assert [each.result() for each in said] == ["one", "two", "three"]
+
+
+def test_who_fails_takes_nobody_with_them(sqlite: Database) -> None:
+    one, fault, three = all_at_once(sqlite, ["one", "fault", "three"])
+    assert (one.result(), three.result()) == ("one", "three")
+    assert isinstance(fault.exception(), ZeroDivisionError)
+    assert kept(sqlite) == ["one", "three"]
+
+
+def test_a_disk_that_failed_is_not_asked_again_for_any_of_them(sqlite: Database) -> None:
+    """A second fsync may say that all is well, and prove nothing."""
+    asked = []
+
+    @event.listens_for(sqlite.engine, "commit")
+    def fail(connection: Connection) -> None:
+        asked.append(connection)
+        sqlite.fault = "the disk failed"
+        raise ZeroDivisionError
+
+    said = all_at_once(sqlite, ["one", "two"])
+    assert [type(each.exception()) for each in said] == [ZeroDivisionError, ZeroDivisionError]
+    with pytest.raises(StoreFault, match="the disk failed"):
+        sqlite.together(noting("three"))
+    assert len(asked) == 1
+    assert kept(sqlite) == []

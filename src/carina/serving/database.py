@@ -11,16 +11,32 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 
-from sqlalchemy import Engine, ExceptionContext, create_engine, event
+from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
+from carina.errors import StoreFault
+
 WAIT = 30.0  # seconds that a writer waits for another one in SQLite
 _NOT_SYNCED = (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC)
+_TOGETHER = 64  # pieces of work in one transaction
+T = TypeVar("T")
+
+
+@dataclass(eq=False, slots=True)
+class _Piece:
+    """Work that waits for a transaction, and then what came of it."""
+
+    work: Callable[[Connection], Any]
+    done: bool = False
+    answer: Any = None
+    error: BaseException | None = None
 
 
 class Database:
@@ -29,8 +45,10 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = make_url(url)
         self.engine: Engine = create_engine(self.url, **_options(self.url.get_backend_name()))
+        self._writer = self.engine.execution_options(carina_writes=True)
         self._turn = threading.RLock()  # SQLite's own waiting is a sleep that grows to 0.1 s
         self.fault: str | None = None  # a sentence, once the disk has failed under it
+        self._waiting: deque[_Piece] = deque()
         if self.is_sqlite:
             event.listen(self.engine, "handle_error", self._look_at)
             event.listen(self.engine, "connect", _prepare_sqlite)
@@ -49,10 +67,46 @@ class Database:
         In SQLite it takes the write lock at once (``BEGIN IMMEDIATE``), so that two writers wait for each
         other instead of failing half-way.
         """
-        writer = self.engine.execution_options(carina_writes=True)
         turn = self._turn if self.is_sqlite else nullcontext()
-        with turn, Session(writer, expire_on_commit=False) as session, session.begin():
+        with turn, Session(self._writer, expire_on_commit=False) as session, session.begin():
             yield session
+
+    def together(self, work: Callable[[Connection], T]) -> T:
+        """What ``work`` answers, once that it wrote is committed; what it raises, once that is undone.
+
+        In SQLite, where one transaction is written at a time, the work of all threads that wait is done in
+        one, and brought to the disk once. Where any of it fails, all is rolled back and each is done alone;
+        so ``work`` may be called twice. PostgreSQL does the like by itself.
+        """
+        if not self.is_sqlite:
+            with self._writer.begin() as connection:
+                return work(connection)
+        mine = _Piece(work)
+        self._waiting.append(mine)
+        with self._turn:
+            while not mine.done:  # else whoever had the turn before did it
+                self._do([self._waiting.popleft() for _ in range(min(_TOGETHER, len(self._waiting)))])
+        if mine.error is not None:
+            raise mine.error
+        return cast("T", mine.answer)
+
+    def _do(self, group: list[_Piece]) -> None:
+        """Commit the work of ``group``, together or else one by one; none once the disk has failed."""
+        try:
+            if self.fault is not None:
+                raise StoreFault(self.fault)
+            with self._writer.begin() as connection:
+                for piece in group:
+                    piece.answer = piece.work(connection)
+        except BaseException as error:
+            if len(group) > 1 and isinstance(error, Exception) and self.fault is None:
+                for piece in group:
+                    self._do([piece])
+                return
+            for piece in group:
+                piece.error = error
+        for piece in group:
+            piece.done = True
 
     @contextmanager
     def read(self) -> Iterator[Session]:
