@@ -177,7 +177,7 @@ def refusals(shenzhen: Path, elsewhere: Path, *, each: int = 40) -> str:
     rows = []
     for name, films in groups.items():
         outputs = scorer.predict(np.stack(films))
-        looks = np.array([sane(film) is not None for film in films])
+        looks = np.array([sane(film, cropped=gate.cropped, limit=gate.oddest) is not None for film in films])
         far = np.zeros(len(films), dtype=bool)
         if gate.reference is not None and gate.threshold is not None:
             far = gate.reference.distances(outputs.embedding) > gate.threshold

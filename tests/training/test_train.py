@@ -68,6 +68,8 @@ def test_the_bundle_says_what_it_was_made_from(run: Path, catalogue: Catalogue) 
     assert manifest.parity.images == 64  # 18 of validation, topped up from training
     assert manifest.parity.max_abs_diff < 1e-4
     assert manifest.training["epochs"] == 7
+    look = manifest.sections["look"]  # of the validation films, prepared as the bundle prepares them
+    assert len(look["held_out"]) + look["beyond"] == 18
     listed = (run / "bundle" / "training-images.txt").read_text().split()
     assert listed == sorted(catalogue.table("train").column("sha256").to_pylist())
 

@@ -308,15 +308,23 @@ def _fit(found: Reliability) -> Fit:
     return Fit(ece=found.ece, ece_by_chance=found.ece_by_chance, brier=found.brier, log_loss=found.log_loss)
 
 
-def _values(point: OperatingPoint, prevalence: Share) -> tuple[str, str, str]:
-    """PPV, NPV and the share of people unflagged at ``prevalence``, with what the counts leave open."""
+def counted_rates(point: OperatingPoint) -> Test | None:
+    """The rates of a point with the counts behind them; None where one was counted on nobody."""
     found, spared = point.sensitivity, point.specificity
     if found.value is None or spared.value is None:
-        return ("not measured",) * 3
-    test = Test(
+        return None
+    return Test(
         Share("", found.value, found.found, found.people),
         Share("", spared.value, spared.spared, spared.people),
     )
+
+
+def _values(point: OperatingPoint, prevalence: Share) -> tuple[str, str, str]:
+    """PPV, NPV and the share of people unflagged at ``prevalence``, with what the counts leave open."""
+    found, spared = point.sensitivity, point.specificity
+    test = counted_rates(point)
+    if test is None or found.value is None or spared.value is None:
+        return ("not measured",) * 3
     values = predictive_values(test, prevalence)
     unflagged = prevalence.value * (1 - found.value) + (1 - prevalence.value) * spared.value
     return _estimate(values.positive), _estimate(values.negative), percent(unflagged)
