@@ -10,11 +10,8 @@ letter, which is shown and can be tried again. What no program can build is a de
 from __future__ import annotations
 
 import logging
-import os
 import random
-import socket
 import threading
-import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -24,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from carina.errors import CarinaError, DeliveryError, Rejected, Unreachable
+from carina.serving import jobs
 from carina.serving.database import Database
 from carina.serving.results import senders
 from carina.serving.results.result import Films, gather
@@ -55,7 +53,7 @@ class Delivery:
     ) -> None:
         self._settings, self._database, self._films = settings, database, films
         self._connect, self._clock, self._draw = connect, clock, draw
-        self._me = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._me = jobs.worker_name()
         self._paused = dict[str, datetime]()  # destination → until when nobody is called there
         self._failed = dict[str, int]()  # destination → how often in a row nobody was there
         self._said = dict[str, tuple[bool, str, datetime]]()  # destination → what was last said, and when
