@@ -36,9 +36,9 @@ def house(tmp_path_factory: pytest.TempPathFactory, bundle: Path, soak: bool) ->
 def warm(house: House) -> None:
     """Let one film through, so that what a first film loads is not taken for what an attack costs."""
     with house.client() as reader:
-        until(lambda: reader.get("/ready").status_code == 200)
+        until(lambda: reader.get("/ready").status_code == 200, 180)
         assert reader.post("/api/v1/uploads", content=film(0)).status_code == 201
-        until(house.at_rest)
+        until(house.at_rest, 180)
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 import time
@@ -15,6 +14,7 @@ import pytest
 from tests.security.figures import Tell
 from tests.security.house import House
 from tests.serving.instances import instance
+from tests.serving.programs import program
 
 HEAD = b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
 CLOSED_WITHIN = 15.0  # seconds
@@ -102,10 +102,21 @@ def test_slowhttptest_finds_the_page_available(
 ) -> None:
     if not soak:
         pytest.skip("the full load: make soak")
-    tool = shutil.which("slowhttptest")
-    if tool is None:
-        pytest.skip("needs slowhttptest")
-    line = [tool, mode, "-c", "1000", "-r", "200", "-i", "5", "-l", "60", "-p", "2", "-u"]
+    line = [
+        program("slowhttptest", "slowhttptest"),
+        mode,
+        "-c",
+        "1000",
+        "-r",
+        "200",
+        "-i",
+        "5",
+        "-l",
+        "60",
+        "-p",
+        "2",
+        "-u",
+    ]
     line += [f"{house.address}/static/carina.js" if mode == "-X" else f"{house.address}/health"]
     running = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path)
     waits = []

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from carina.scoring.sides import margin
+from carina.scoring.sides import mirrored
 
 SIDE = 32
 LIKE = ("frontal", "inverted", "turned", "upside_down", "part", "other")
@@ -36,8 +36,7 @@ _MOST_BORDER = 0.15  # of a side is taken away at each edge; a half that was los
 class Looks:
     """What a square looks like. ``like`` are shares in the order of ``LIKE``, summing to 1.
 
-    ``strange`` is the squared distance from chest films, ``mirrored`` how much more its mirror image
-    looks like a film than it does (a margin: 0 is undecided),
+    ``strange`` is the squared distance from chest films, ``mirrored`` the chance that left is right,
     ``spread`` the standard deviation of the gray values without borders, 0–255. ``grays`` are the shares of
     black and of white pixels and the entropy in bits, ``lost`` the share of a side by which a band without
     any picture is wider at one edge than at the other.
@@ -59,7 +58,7 @@ def looks(prepared: NDArray[np.uint8]) -> Looks:
     return Looks(
         like=_like(x, numbers),
         strange=_strange(x, numbers),
-        mirrored=-margin(film),
+        mirrored=mirrored(film),
         spread=float(film.std()),
         grays=_grays(film),
         lost=_lost(prepared),

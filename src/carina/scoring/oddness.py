@@ -28,6 +28,7 @@ MOST_HELD_OUT = 600  # validation films behind the limit
 _LEAST_LIKE = 0.2  # a film must be at least so likely a whole, upright frontal chest film
 _STRANGE, _LESS_LIKE = 3500.0, 0.3  # and so likely where it lies far from all chest films
 _STRANGEST = 7000.0
+_MIRRORED = 1 / (1 + math.exp(-SURE))  # a chance
 _LEAST = 1e-12  # of a chance: its logarithm must be finite
 _MOST_CROP = 0.08  # of each side: what films vary by where the look was taught
 
@@ -63,7 +64,7 @@ def oddness(found: Looks, *, cropped: bool = False) -> Oddness:
     return Oddness(
         unlike=against / math.log(_LEAST_LIKE),
         strange=max(found.strange / _STRANGEST, far),
-        mirrored=found.mirrored / SURE,
+        mirrored=math.log(max(1 - found.mirrored, _LEAST)) / math.log(1 - _MIRRORED),
     )
 
 

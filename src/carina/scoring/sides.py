@@ -29,6 +29,11 @@ def margin(film: NDArray[np.uint8]) -> float:
     return float(one - other)
 
 
+def mirrored(film: NDArray[np.uint8]) -> float:
+    """The chance that left and right are exchanged in a film (H, W) uint8, without borders."""
+    return float(1 / (1 + np.exp(np.clip(margin(film), -30, 30))))
+
+
 def seen(film: NDArray[np.uint8]) -> Floats:
     """(H, W) uint8 → (64, 64): ranks of the gray values, from -1 (darkest) to 1."""
     height, width = film.shape
