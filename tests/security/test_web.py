@@ -117,7 +117,7 @@ def test_slowhttptest_finds_the_page_available(
         "2",
         "-u",
     ]
-    line += [f"{house.address}/static/carina.js" if mode == "-X" else f"{house.address}/health"]
+    line += [f"{house.address}/static/carina.css" if mode == "-X" else f"{house.address}/health"]
     running = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path)
     waits = []
     try:

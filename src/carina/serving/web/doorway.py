@@ -20,6 +20,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEAD = 10.0  # seconds for the head of a request, and for a TLS handshake
 MOST = 400  # connections at once; beyond 500 uvicorn answers nobody
+ROOM = 40  # connections that are closed at once where none of them ever asked for anything
 
 
 class Connection(H11Protocol):
@@ -31,9 +32,9 @@ class Connection(H11Protocol):
         self.asked = False  # whether a whole head ever came
         self._deadline: asyncio.TimerHandle | None = None
         if len(self.connections) >= MOST:
-            one = gives_way([each for each in self.connections if isinstance(each, Connection)])
-            self.connections.discard(one)
-            one.transport.abort()
+            for one in gives_way([each for each in self.connections if isinstance(each, Connection)]):
+                self.connections.discard(one)
+                one.transport.abort()
         super().connection_made(transport)
         self._wait_for_head()
 
@@ -86,15 +87,14 @@ class Loop(asyncio.SelectorEventLoop):
         return await super().create_server(*args, **options)
 
 
-def gives_way(connections: Iterable[Connection]) -> Connection:
-    """Which of them is closed for a newcomer. ``ValueError`` for none."""
-    found = sorted(connections, key=lambda each: each.since)
-    for idle in (
-        [each for each in found if not each.asked],
-        [each for each in found if not each.busy],
-        found,
-    ):
-        if idle:
-            ((crowded, _),) = Counter(each.address for each in idle).most_common(1)
-            return next(each for each in idle if each.address == crowded)
-    raise ValueError("there is no connection")
+def gives_way(connections: Iterable[Connection]) -> list[Connection]:
+    """Which are closed for newcomers: one, or up to ``ROOM`` of those that never asked for anything."""
+    tiers: tuple[list[Connection], ...] = ([], [], [])
+    for each in connections:
+        tiers[2 if each.busy else 1 if each.asked else 0].append(each)
+    for rank, tier in enumerate(tiers):
+        if tier:
+            ((crowded, _),) = Counter(each.address for each in tier).most_common(1)
+            oldest = sorted((each for each in tier if each.address == crowded), key=lambda each: each.since)
+            return oldest[: ROOM if rank == 0 else 1]
+    return []
