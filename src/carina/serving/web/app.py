@@ -113,7 +113,7 @@ def is_packaged() -> bool:
 
 
 def _hosts(settings: Settings) -> frozenset[str]:
-    own = {settings.web.host} - {"0.0.0.0", "::", ""}  # nosec B104 - taken away, not listened on
+    own = {settings.web.host} - {"0.0.0.0", "::", ""}  # taken away, not listened on  # nosec B104
     named = {"localhost", "127.0.0.1", "::1", *own, *settings.web.hosts}
     return frozenset(host_name(name) for name in named)
 
