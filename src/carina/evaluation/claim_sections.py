@@ -83,7 +83,7 @@ def likeness(claims: Claims | None, predictions: Predictions) -> Section:
     scores = disease_probability(predictions.probabilities[rows], predictions.sick)
     ill = predictions.sick[predictions.labels[rows]]
     shift = claims.shift
-    found = "They do not" if shift.alarm else "Nothing seen says that they do not; that is no proof"
+    found = "They are not" if shift.alarm else "Nothing seen says that they are not; that is no proof"
     if shift.explained is not None:
         found = "They differ by how many are ill only; a sensitivity does not depend on that"
     text = (
