@@ -49,6 +49,7 @@ bench: $(STAMP)  ## measure on real films: CARINA_REAL_DATA=FOLDER, offline also
 
 soak: $(STAMP)   ## the promises of docs/promises.md under their full loads: hours; needs root for volumes of its own
 	$(BIN)/python -m tests.reliability --full --write
+	$(BIN)/python -m pytest --soak --write tests/security
 
 system-deps:     ## programs that integration tests use (Debian; needs root)
 	./.ci/system-deps

@@ -91,8 +91,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=os.environ.get("CARINA_REAL_DATA", "data"))
     parser.add_argument("--backbone", default=os.environ.get("CARINA_BACKBONE"))
     parser.add_argument("--out", type=Path, default=ROOT / "bench" / "claims")
+    parser.add_argument("--refused", action="store_true", help="Measure refusals alone, with what is there.")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
+    if args.refused:
+        print(refusals(args.out / "shenzhen", args.out / "elsewhere" / "catalogue"))
+        return
     labels = args.out / "diseased.toml"
     labels.write_text(DISEASED, "utf-8")
     shares = ("--valid", 0.4, "--test", 0.3)

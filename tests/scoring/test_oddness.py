@@ -48,8 +48,8 @@ def seen(frontal: float, *, strange: float = 900.0, mirrored: float = 0.5) -> Lo
         (seen(0.29, strange=3_600), "not_a_chest_film"),
         (seen(0.29, strange=3_400), None),
         (seen(0.9, strange=7_100), "not_a_chest_film"),
-        (seen(0.9, mirrored=0.979), None),
-        (seen(0.9, mirrored=0.981), "mirrored"),
+        (seen(0.9, mirrored=0.879), None),
+        (seen(0.9, mirrored=0.882), "mirrored"),
     ],
 )
 def test_a_limit_of_one_is_what_was_set_on_films_as_they_are(found: Looks, code: str | None) -> None:

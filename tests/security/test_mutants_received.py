@@ -57,8 +57,10 @@ def _sent(ways: Doors, mutant: mutants.Mutant, number: int, starts: dict[str, in
     return way, ways.send(way, mutant.content, mutant.name, start if len(mutant.content) > start else 0)
 
 
-def test_mutants_harm_nothing_and_no_half_film_looks_well(house: House, tell: Tell, soak: bool) -> None:
-    count, seed = (10_000, 8) if soak else (3 * len(mutants.KINDS), 7)
+def test_mutants_harm_nothing_and_no_half_film_looks_well(
+    house: House, tell: Tell, soak: bool, share: float
+) -> None:
+    count, seed = (int(10_000 * share), 8) if soak else (3 * len(mutants.KINDS), 7)
     taken, answers, slowest = received(house, count, seed)
     said = house.outcomes()
     silent = [mutant.name for sha256, mutant in taken.items() if sha256 not in said]

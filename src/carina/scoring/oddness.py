@@ -20,6 +20,7 @@ from carina.scoring.bundle import Bundle
 from carina.scoring.contents import LOOK
 from carina.scoring.distance import conformal
 from carina.scoring.frontal import LIKE, Looks
+from carina.scoring.sides import SURE
 
 SECTION = LOOK
 MOST_HELD_OUT = 600  # validation films behind the limit
@@ -27,7 +28,7 @@ MOST_HELD_OUT = 600  # validation films behind the limit
 _LEAST_LIKE = 0.2  # a film must be at least so likely a whole, upright frontal chest film
 _STRANGE, _LESS_LIKE = 3500.0, 0.3  # and so likely where it lies far from all chest films
 _STRANGEST = 7000.0
-_MIRRORED = 0.98
+_MIRRORED = 1 / (1 + math.exp(-SURE))  # a chance
 _LEAST = 1e-12  # of a chance: its logarithm must be finite
 _MOST_CROP = 0.08  # of each side: what films vary by where the look was taught
 

@@ -12,13 +12,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select, union
+from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select, tuple_, union
 from sqlalchemy.orm import Session
 
 from carina.serving.schema import Instance, Rank, Series, Study
 
 PAGE = 50  # rows
 MOST = 500  # rows of one page
+_NEED = (Study.rank, Study.weight, Study.received_at, Study.id)  # the order of need
 _SHORT = 3  # letters; a part of a name has at least so many
 
 
@@ -148,6 +149,14 @@ def prior(session: Session, study: Study, limit: int = 20) -> list[Row]:
     return rows(session, list(session.scalars(others.order_by(Study.received_at.desc()).limit(limit))))
 
 
+def after(session: Session, study: Study) -> int | None:
+    """The study that stands after this one on the open list, or the first of it."""
+    here = [literal(getattr(study, column.key), column.type) for column in _NEED]
+    others = select(Study.id).where(Study.read_at.is_(None), Study.id != study.id).order_by(*_NEED).limit(1)
+    later = session.scalar(others.where(tuple_(*_NEED) > tuple_(*here))) if study.read_at is None else None
+    return later if later is not None else session.scalar(others)
+
+
 def _filtered(session: Session, wanted: Filter) -> Select[Any]:
     """The studies of a filter. What few studies have is looked up first, each by an index of its own."""
     words = (wanted.text or "").split()
@@ -189,7 +198,9 @@ def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
 
 def _matches(session: Session, word: str) -> list[ColumnElement[bool]]:
     """A study that has the word: one of its numbers begins with it, or its name has it anywhere."""
-    numbers = [_between(column, word) for column in (Study.patient_id, Study.accession, Study.uid)]
+    cases = dict.fromkeys((word, word.upper(), word.lower()))  # an index knows no other way to fold the case
+    columns = (Study.patient_id, Study.accession, Study.uid)
+    numbers = [_between(column, case) for column in columns for case in cases]
     start = "%" if len(word) >= _SHORT or not word.isascii() else ""
     forms = {word}  # neither SQLite nor PostgreSQL with the locale C folds the case beyond ASCII
     if not word.isascii():
@@ -217,5 +228,5 @@ def _ordered(query: Select[Any], wanted: Filter) -> Select[Any]:
     if wanted.state is State.READ:
         return query.order_by(Study.read_at.desc(), Study.id.desc())
     if wanted.state is State.OPEN:  # read_at is the same in all
-        return query.order_by(Study.rank, Study.weight, Study.received_at, Study.id)
-    return query.order_by(Study.read_at.is_not(None), Study.rank, Study.weight, Study.received_at, Study.id)
+        return query.order_by(*_NEED)
+    return query.order_by(Study.read_at.is_not(None), *_NEED)

@@ -33,15 +33,20 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     people._nobody.cache_clear()
 
 
-@pytest.fixture
-def scene(sqlite: Database, settings: Settings) -> Scene:
+def department(database: Database, settings: Settings) -> Scene:
     """A department with one user of each role, and every part well."""
-    made = Scene(sqlite, Archive(settings.archive, settings), settings)
+    made = Scene(database, Archive(settings.archive, settings), settings)
     made.well()
-    with sqlite.write() as session:
+    with database.write() as session:
         for role in Role:
             people.add_user(session, role.value, PASSWORD, role, made.now)
     return made
+
+
+@pytest.fixture
+def scene(sqlite: Database, settings: Settings) -> Scene:
+    """The department on SQLite."""
+    return department(sqlite, settings)
 
 
 @pytest.fixture

@@ -5,12 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
+import pytest
 from starlette.testclient import TestClient
 
+from carina.serving.database import Database
+from carina.serving.settings import Settings
+from tests.serving.web.conftest import department
 from tests.serving.web.scene import Scene
 
 Client = Callable[..., TestClient]
+
+
+@pytest.fixture
+def scene(database: Database, settings: Settings) -> Scene:
+    """The department on SQLite and on PostgreSQL."""
+    return department(database, settings)
 
 
 def places(page: str) -> list[int]:
@@ -97,6 +108,7 @@ def test_search_finds_names_and_numbers_and_takes_signs_as_letters(scene: Scene,
 
     assert found("okafor") == [ada]
     assert found("adaeze ACC-1") == [ada]
+    assert found("acc-1") == [ada], "whoever types small letters"
     assert found("77_1") == [ada], "an underscore is no wildcard"
     assert found("100%") == [bob]
     assert found("Jiří") == [bob]
@@ -205,3 +217,24 @@ def test_the_study_says_what_was_shown_at_its_threshold(scene: Scene, client: Cl
     page = " ".join(client("viewer").get(f"/studies/{study}").text.split())
     assert "388 of 398 diseased people of “north” were found: at least 95.6 % with 95 % confidence" in page
     assert "none of these" in page
+
+
+def test_long_lists_are_counted_once_for_all_who_ask_within_a_moment(
+    scene: Scene, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("carina.serving.web.listing.MANY", 2)
+    for _ in range(3):
+        scene.study(said="soon")
+    viewer = client("viewer")
+    app: Any = viewer.app
+    app.state.site.counted.seconds = 3600.0
+
+    def total() -> int:
+        return int(viewer.get("/api/v1/worklist").json()["total"])
+
+    assert total() == 3
+    scene.study(said="soon")
+    assert total() == 3, "many, and counted a moment ago"
+    assert viewer.get("/api/v1/worklist", params={"q": "nobody"}).json()["total"] == 0
+    app.state.site.counted.seconds = 0.0
+    assert total() == 4

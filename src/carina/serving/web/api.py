@@ -85,7 +85,7 @@ def worklist(
     wanted = listing.asked(view, urgency, q, second_reading)
     now = site.clock()
     with site.database.read() as session:
-        found = listing.page(session, wanted, offset, limit)
+        found = listing.page(session, wanted, offset, limit, site.counted)
         return Worklist(
             step=step(session),
             rows=[facts.row(study, now) for study in found.rows],

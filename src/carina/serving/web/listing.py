@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from sqlalchemy import func, literal, select, tuple_
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session, defer
 
 from carina.serving import worklist
@@ -24,10 +24,14 @@ from carina.serving.schema import (
     Series,
     Study,
 )
+from carina.serving.web.drawn import Drawn
 from carina.serving.worklist import Filter, Order, Row, State
 
 View = Literal["open", "read", "all"]
+Counted = Drawn[dict[Rank, int]]
 MOST = 200  # rows in one page
+MANY = 5000  # studies whose counting takes longer than a page should
+COUNTED = 0.4  # seconds that such a count holds: an open page asks no sooner after a change (worklist.js)
 RANKS = {rank.name.lower().replace("_", "-"): rank for rank in Rank}  # "now", "not-analysed", …
 
 
@@ -51,9 +55,15 @@ def asked(view: View, urgency: str | None, text: str, second_reading: bool) -> F
     )
 
 
-def page(session: Session, wanted: Filter, offset: int, limit: int) -> Page:
+def counted() -> Counted:
+    """Keeps the counts of long lists; short ones are counted anew each time."""
+    return Drawn(COUNTED, lambda counts: sum(counts.values()) > MANY)
+
+
+def page(session: Session, wanted: Filter, offset: int, limit: int, kept: Counted) -> Page:
     """The rows from ``offset`` on, and how many there are of each rank."""
-    counts = worklist.counts(session, replace(wanted, ranks=()))
+    every = replace(wanted, ranks=())
+    counts = kept.get(every, 0, lambda: worklist.counts(session, every))
     total = sum(counts[rank] for rank in wanted.ranks or Rank)
     return Page(worklist.page(session, wanted, offset, min(limit, MOST)), total, counts)
 
@@ -136,12 +146,3 @@ def pictures(session: Session, studies: Sequence[int]) -> dict[int, int]:
         .group_by(Instance.study_id)
     )
     return {row[0]: row[1] for row in rows}
-
-
-def next_open(session: Session, study: Study) -> int | None:
-    """The study that stands after this one on the open list, or the first of it."""
-    columns = (Study.rank, Study.weight, Study.received_at, Study.id)
-    here = [literal(getattr(study, column.key), column.type) for column in columns]
-    others = select(Study.id).where(Study.read_at.is_(None), Study.id != study.id).order_by(*columns).limit(1)
-    after = session.scalar(others.where(tuple_(*columns) > tuple_(*here))) if study.read_at is None else None
-    return after if after is not None else session.scalar(others)

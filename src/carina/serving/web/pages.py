@@ -11,11 +11,12 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.templating import Jinja2Templates
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from carina import __version__
-from carina.serving import people
+from carina.serving import people, worklist
 from carina.serving.people import Person, Role
 from carina.serving.schema import AuditEntry, Delivery, Event, JobState, Rank
 from carina.serving.web import dashboard, facts, listing, words
@@ -92,9 +93,22 @@ class Asked:
         return urlencode({key: value for key, value in asked.items() if value and value != usual[key]})
 
 
+async def _asked(
+    view: listing.View = "open",
+    urgency: Urgency = None,
+    q: Text = "",
+    second: bool = False,
+    offset: Offset = 0,
+) -> Asked:
+    return Asked(view, urgency, q, second, offset)
+
+
+Wanted = Annotated[Asked, Depends(_asked)]
+
+
 def _list(site: Site, session: Session, asked: Asked) -> dict[str, Any]:
     wanted = listing.asked(asked.view, asked.urgency, asked.q, asked.second)
-    found = listing.page(session, wanted, asked.offset, ROWS)
+    found = listing.page(session, wanted, asked.offset, ROWS, site.counted)
     now = site.clock()
     return {
         "rows": [(study, facts.row(study, now)) for study in found.rows],
@@ -111,24 +125,34 @@ def _list(site: Site, session: Session, asked: Asked) -> dict[str, Any]:
     }
 
 
+def _drawn(site: Site, session: Session, asked: Asked) -> str:
+    """The list that is asked for, as HTML: drawn for all that ask for the same."""
+
+    def draw() -> str:
+        context = _list(site, session, asked)
+        return templates.get_template("_list.html").render(**context, faults=faults(site, session))
+
+    newest = session.scalar(select(func.max(Event.id))) or 0
+    return site.drawn.get(asked, newest, draw)
+
+
 @router.get("/worklist")
-def worklist(request: Request, site: Here, person: Viewer, asked: Annotated[Asked, Depends()]) -> Response:
+def the_list(request: Request, site: Here, person: Viewer, asked: Wanted) -> Response:
     """Studies in order of need."""
     with site.database.read() as session:
-        return _page(request, site, session, person, "worklist.html", **_list(site, session, asked))
+        drawn = Markup(_drawn(site, session, asked))  # escaped as it was drawn
+        return _page(
+            request, site, session, person, "worklist.html",
+            drawn=drawn, address=asked.address, view=asked.view, urgency=asked.urgency, text=asked.q,
+            second=asked.second,
+        )  # fmt: skip
 
 
 @router.get("/worklist/rows")
-def rows(site: Here, person: Viewer, asked: Annotated[Asked, Depends()]) -> Response:
+def rows(site: Here, person: Viewer, asked: Wanted) -> Response:
     """The list alone, for a page that is open: it takes what has changed."""
     with site.database.read() as session:
-
-        def draw() -> str:
-            context = _list(site, session, asked)
-            return templates.get_template("_list.html").render(**context, faults=faults(site, session))
-
-        newest = session.scalar(select(func.max(Event.id))) or 0
-        return HTMLResponse(site.drawn.get(asked, newest, draw))
+        return HTMLResponse(_drawn(site, session, asked))
 
 
 @router.get("/studies/{study_id}")
@@ -141,7 +165,7 @@ def study(request: Request, study_id: Annotated[Number, Path()], site: Here, per
         if found is None:
             raise HTTPException(404, "there is no study of this number")
         told = facts.whole(found, healthy_classes(session), site.settings.heat_maps, site.clock())
-        after = listing.next_open(session, found.study)
+        after = worklist.after(session, found.study)
         card = model_card(session, found.study.model_id)
         response = _page(
             request, site, session, person, "study.html",

@@ -19,6 +19,7 @@ from carina.serving import ladder
 from carina.serving.database import Database
 from carina.serving.schema import Health, Model
 from carina.serving.settings import Settings
+from carina.serving.web import listing
 from carina.serving.web.drawn import Drawn
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ class Site:
     darkroom: Darkroom
     intake: Intake
     clock: Callable[[], datetime]
-    drawn: Drawn = field(default_factory=Drawn)
+    drawn: Drawn[str] = field(default_factory=Drawn)
+    counted: listing.Counted = field(default_factory=listing.counted)
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
 
 
@@ -77,7 +79,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def site_of(request: Request) -> Site:
+async def site_of(request: Request) -> Site:  # async: FastAPI gives a plain function a thread of its own
     """The site of the application that a request came to."""
     site: Site = request.app.state.site
     return site

@@ -72,7 +72,7 @@ def _of_browser(request: Request, site: Site) -> Person:
 
 
 def _at_least(role: Role) -> object:
-    def check(person: Annotated[Person, Depends(who)]) -> Person:
+    async def check(person: Annotated[Person, Depends(who)]) -> Person:
         if not person.role.may(role):
             raise HTTPException(403, f"this needs the role {role}; you are {person.role}")
         return person

@@ -61,8 +61,9 @@ async function refresh() {
 }
 
 let soon = null;
+/** A burst of changes is one; and of many browsers that hear of it each asks at a moment of its own. */
 function refreshSoon() {
-  if (soon === null) soon = setTimeout(() => { soon = null; refresh(); }, 400);
+  if (soon === null) soon = setTimeout(() => { soon = null; refresh(); }, 400 + 400 * Math.random());
 }
 
 function narrow() {
