@@ -176,7 +176,7 @@ def test_the_verb_prints_the_table(plain: Path, catalogue: Catalogue, tmp_path: 
     shown = text_of(page)
     assert "Recall of disease at the 90 % point 100.0 % at least 92.7 % at 95 % confidence 40 of 40" in shown
     assert "Refused: 40 positives can show at most 92.8 %" in shown
-    assert "Where 12/240 of the people are diseased" in shown
+    assert "Where 12 of 240 people are diseased" in shown
     assert "92.7 %" in done.stdout
     assert "40 of 40" in done.stdout
     assert "299 without a miss are needed for 99 %" in done.stderr

@@ -133,7 +133,7 @@ def load(folder: Path, bundle: Path, size: Size) -> Found:
         assert [link.store(film(number)) for number in range(size.studies)] == [0] * size.studies
         link.close()
         until(lambda: site.count(Delivery) == 2 * size.studies, "results are planned", 300)
-        until(lambda: _in_state(site, "pacs", JobState.WAITING) > 0, "nobody is there yet", 60)
+        until(lambda: _in_state(site, "pacs", JobState.WAITING) > 0, "nobody is there yet", 240)
         pacs.does = ["refuse"] * size.refusals + ["drop"] * size.drops
         with pacs.open():
             for _ in range(size.kills):
@@ -163,12 +163,12 @@ def _kill_mid_send(site: Site, pacs: Pacs) -> None:
     pacs.holding.clear()
     pacs.go_on.clear()
     pacs.does.insert(0, "hold")
-    if not pacs.holding.wait(120):
+    if not pacs.holding.wait(300):
         pacs.does.clear()
         return  # everything has arrived already
     site.kill()
     pacs.go_on.set()
-    site.start()
+    site.start(ready=False)  # the second PACS is away, and /ready says so
 
 
 def _in_state(site: Site, destination: str, state: JobState) -> int:

@@ -181,7 +181,7 @@ class _Page:
             red = self._client.get("/worklist").text
             return ready.status_code == 503 and "store" in ready.text and "then start Carina again" in red
 
-        until(said, "the page turns red", 60, 0.2)
+        until(said, "the page turns red", 240, 0.2)
         return True
 
     def close(self) -> None:

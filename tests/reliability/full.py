@@ -135,13 +135,13 @@ class _Look:
         self._found.answers[state] = (
             self.store(), stow(site.web, site.key, one), upload(site.web, site.key, picture(number))
         )  # fmt: skip
-        until(lambda: _RED in site.page() and site.answers(503), f"the page is red: {state}", 60, 0.2)
+        until(lambda: _RED in site.page() and site.answers(503), f"the page is red: {state}", 240, 0.2)
         self._found.red.append(state)
 
     def recovers(self, *states: str) -> None:
         """Wait until a film is taken again and the page is no longer red."""
-        until(lambda: self.store() == 0, f"films are taken again after {states}", 60, 0.5)
-        until(self._is_white, f"the page is white again after {states}", 120, 0.5)
+        until(lambda: self.store() == 0, f"films are taken again after {states}", 240, 0.5)
+        until(self._is_white, f"the page is white again after {states}", 240, 0.5)
         self._found.recovered += states
 
     @property

@@ -103,13 +103,13 @@ def _loop(site: Site, kills: int) -> tuple[int, str]:
     each = poisoned("HANGS", 3)
     _send(site, [each])
     for _ in range(kills):
-        until(lambda: site.count(Job, Job.state == JobState.TAKEN) == 1, "the film is in hand", 60, 0.02)
+        until(lambda: site.count(Job, Job.state == JobState.TAKEN) == 1, "the film is in hand", 240, 0.02)
         time.sleep(0.5)
         site.kill()
         site.start()
-    until(lambda: site.unscored() == 0, "the film is left to a reader", 120)
+    until(lambda: site.unscored() == 0, "the film is left to a reader", 300)
     _send(site, [film(99_000)])
-    until(lambda: site.unscored() == 0, "the next film is scored", 120)
+    until(lambda: site.unscored() == 0, "the next film is scored", 300)
     return kills + 1, _told(site, each)[1]
 
 

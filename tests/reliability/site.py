@@ -36,7 +36,7 @@ from tests.reliability.sender import Association, Film, Ledger, get
 STARTED = 600.0  # seconds that a start may take on a machine that is busy with other work
 
 
-def until(said: Callable[[], bool], what: str, seconds: float = 120.0, every: float = 0.05) -> float:
+def until(said: Callable[[], bool], what: str, seconds: float = 240.0, every: float = 0.05) -> float:
     """Wait for ``said``; the seconds it took. ``AssertionError`` names ``what`` did not happen."""
     begin = time.monotonic()
     while not said():

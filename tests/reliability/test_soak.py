@@ -14,6 +14,6 @@ def test_at_a_steady_rate_nothing_is_lost_and_no_descriptor_is_kept(tmp_path: Pa
     found = soak.load(tmp_path, bundle, soak.QUICK)
     print(found)
     assert found.acknowledged == 121
-    assert found.bad == found.unanalysed == 1
+    assert found.bad == 1 <= found.unanalysed
     assert found.kept.well, str(found.kept)
     assert found.moved <= 8

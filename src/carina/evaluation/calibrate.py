@@ -48,7 +48,7 @@ try:
     from carina.evaluation.predictions import Predictions
     from carina.evaluation.selection import ALL, ask, known_films, side, trained_on_them, truth
     from carina.evaluation.thresholds import points
-    from carina.evaluation.wording import METHODS, at_least, chance, counted, exactly, percent
+    from carina.evaluation.wording import METHODS, at_least, chance, counted, exactly, listed, percent
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in ("scipy", "sklearn"):
         raise
@@ -236,8 +236,8 @@ def warnings_about(bundle: Bundle, site: Site, known: Contamination) -> tuple[st
     useless = [point for point in site.points if point.specificity.low + point.sensitivity.limit <= 1]
     if useless:
         found.append(
-            f"At {exactly(useless[0].target)} these scores cannot be told from drawing lots: they would flag "
-            "as many healthy people."
+            f"At {listed([exactly(point.target) for point in useless])} these scores cannot be told from "
+            "drawing lots: they would flag as many healthy people."
         )
     absent = [name for name, recall in site.points[0].classes.items() if not recall.people]
     if absent:

@@ -60,7 +60,7 @@ def _points(done: Calibration, prevalence: Share | None) -> Section:
     )
     blocks: list[Block] = [Paragraph(text), Table.of("", done.table())]
     if prevalence is not None:
-        caption = f"Where {prevalence.text} of the people are diseased. 95 % credible intervals."
+        caption = f"Where {prevalence.of_people} are diseased. 95 % credible intervals."
         blocks.append(Table.of(caption, done.at_prevalence(prevalence)))
     return Section("points", "Which sensitivity was shown", tuple(blocks))
 
