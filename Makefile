@@ -8,7 +8,7 @@ STAMP   := $(VENV)/.installed
 JOBS    ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint audit sbom smoke bench system-deps clean
+.PHONY: help demo test lint audit sbom smoke bench soak system-deps clean
 
 help:            ## what can be made
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -46,6 +46,10 @@ smoke: $(STAMP)  ## the wheel alone, without extras, in a clean environment: it 
 bench: $(STAMP)  ## measure on real films: CARINA_REAL_DATA=FOLDER, offline also CARINA_BACKBONE=local-dir:PATH
 	$(BIN)/python benchmarks/real.py
 	$(BIN)/python benchmarks/scoring.py --films 200 --rounds 5 --write
+
+soak: $(STAMP)   ## the promises of docs/promises.md under their full loads: hours; needs root for volumes of its own
+	$(BIN)/python -m tests.reliability --full --write
+	$(BIN)/python -m pytest --soak --write tests/security
 
 system-deps:     ## programs that integration tests use (Debian; needs root)
 	./.ci/system-deps

@@ -91,8 +91,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=os.environ.get("CARINA_REAL_DATA", "data"))
     parser.add_argument("--backbone", default=os.environ.get("CARINA_BACKBONE"))
     parser.add_argument("--out", type=Path, default=ROOT / "bench" / "claims")
+    parser.add_argument("--refused", action="store_true", help="Measure refusals alone, with what is there.")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
+    if args.refused:
+        print(refusals(args.out / "shenzhen", args.out / "elsewhere" / "catalogue"))
+        return
     labels = args.out / "diseased.toml"
     labels.write_text(DISEASED, "utf-8")
     shares = ("--valid", 0.4, "--test", 0.3)
@@ -177,7 +181,7 @@ def refusals(shenzhen: Path, elsewhere: Path, *, each: int = 40) -> str:
     rows = []
     for name, films in groups.items():
         outputs = scorer.predict(np.stack(films))
-        looks = np.array([sane(film) is not None for film in films])
+        looks = np.array([sane(film, cropped=gate.cropped, limit=gate.oddest) is not None for film in films])
         far = np.zeros(len(films), dtype=bool)
         if gate.reference is not None and gate.threshold is not None:
             far = gate.reference.distances(outputs.embedding) > gate.threshold

@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from real import ROOT, markdown, write_section
 from sklearn.decomposition import PCA
-from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
 from carina.errors import CarinaError
@@ -123,18 +122,12 @@ def teach(films: list[Picture], *, again: int = 4, seed: int = 0) -> dict[str, N
     own = x[: len(chests)]
     chest = PCA(40, random_state=seed).fit(own)
     rest = (own - chest.mean_) - ((own - chest.mean_) @ chest.components_.T) @ chest.components_
-    real = [vary(film, rng, most_turn=4) for film in films for _ in range(3)]
-    sides = np.array(
-        [frontal.difference_of_sides(frontal.equalised(frontal.without_borders(f))) for f in real]
-    )
-    side = LogisticRegression(C=0.02, fit_intercept=False, max_iter=400)
-    side.fit(np.concatenate([sides, -sides]), np.repeat([0, 1], len(sides)))
     return {
         "mean": axes.mean_, "axes": axes.components_, "scale": scale,
         "w1": layer.coefs_[0], "b1": layer.intercepts_[0], "w2": layer.coefs_[1], "b2": layer.intercepts_[1],
         "chest_mean": chest.mean_, "chest_axes": chest.components_,
         "chest_variance": chest.explained_variance_,
-        "chest_noise": np.array([(rest**2).sum(axis=1).mean() / (1024 - 40)]), "sides": side.coef_[0],
+        "chest_noise": np.array([(rest**2).sum(axis=1).mean() / (1024 - 40)]),
     }  # fmt: skip
 
 

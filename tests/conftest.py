@@ -14,14 +14,22 @@ import hostile
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--soak``: full loads in place of quick ones (``make soak``)."""
+    """``--soak``: full loads in place of quick ones (``make soak``); ``--write`` keeps what they measure."""
     parser.addoption("--soak", action="store_true", help="full loads in place of quick ones: hours")
+    parser.addoption("--share", type=float, default=1.0, help="of the longest full loads, so much is run")
+    parser.addoption("--write", action="store_true", help="keep measured figures for docs/promises.md")
 
 
 @pytest.fixture(scope="session")
 def soak(request: pytest.FixtureRequest) -> bool:
     """Whether a harness runs its full load."""
     return bool(request.config.getoption("--soak"))
+
+
+@pytest.fixture(scope="session")
+def share(request: pytest.FixtureRequest) -> float:
+    """The share of a full load that is run, where there is no time for all of it."""
+    return float(request.config.getoption("--share"))
 
 
 @pytest.fixture(scope="session", autouse=True)

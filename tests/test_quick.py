@@ -98,7 +98,8 @@ OURS = {
     "images.preparation", "lines", "quick", "records",
     "scoring", "scoring.abstain", "scoring.bundle", "scoring.contents", "scoring.decoding",
     "scoring.distance", "scoring.frontal", "scoring.inputs", "scoring.intended", "scoring.kept",
-    "scoring.receipts", "scoring.run", "scoring.scorer", "scoring.session",
+    "scoring.oddness", "scoring.receipts", "scoring.run", "scoring.scorer", "scoring.session",
+    "scoring.sides",
 }  # fmt: skip
 
 

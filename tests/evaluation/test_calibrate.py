@@ -20,35 +20,18 @@ from carina.scoring.bundle import Bundle, write_bundle
 from carina.scoring.operating import operating_point, sites
 from carina.scoring.scorer import Scorer
 from tests.bundles import tiny_bundle
-from tests.evaluation.worlds import CLASSES, write_catalogue, write_films
-
-FILMS = 120  # 60 for calibration: 40 diseased films of 20 patients in each of two classes
-
-
-@pytest.fixture(scope="module")
-def films(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return write_films(tmp_path_factory.mktemp("films"), FILMS, size=64)
+from tests.evaluation.outline import check_whole, text_of
+from tests.evaluation.worlds import CLASSES
 
 
 @pytest.fixture(scope="module")
-def catalogue(films: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
-    return write_catalogue(tmp_path_factory.mktemp("made") / "catalogue", films, films_per_patient=1)
-
-
-@pytest.fixture(scope="module")
-def bundle(catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    known = catalogue.table("train")["sha256"].to_pylist()
-    return tiny_bundle(tmp_path_factory.mktemp("model") / "bundle", CLASSES, 64, trained_on=known)
-
-
-@pytest.fixture(scope="module")
-def done(bundle: Path, catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> Calibration:
+def done(plain: Path, catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> Calibration:
     out = tmp_path_factory.mktemp("out") / "calibrated"
-    return calibrate(bundle, catalogue, targets=(0.99, 0.9, 0.8), out=out, site="north")
+    return calibrate(plain, catalogue, targets=(0.99, 0.9, 0.8), out=out, site="north")
 
 
-def test_the_bundle_carries_its_points_and_the_same_model(done: Calibration, bundle: Path) -> None:
-    before, after = Bundle.open(bundle), Bundle.open(done.bundle.root)
+def test_the_bundle_carries_its_points_and_the_same_model(done: Calibration, plain: Path) -> None:
+    before, after = Bundle.open(plain), Bundle.open(done.bundle.root)
     of_the_model = before.manifest.files.items() - {("card.md", before.manifest.files["card.md"])}
     assert of_the_model <= after.manifest.files.items()
     assert set(after.manifest.files) == {*before.manifest.files, "card.json"}
@@ -97,25 +80,25 @@ def test_scores_that_know_nothing_are_called_that(done: Calibration) -> None:
 
 
 def test_what_chose_the_weights_by_validation_films_is_said(
-    bundle: Path, catalogue: Catalogue, tmp_path: Path
+    plain: Path, catalogue: Catalogue, tmp_path: Path
 ) -> None:
-    plain = Bundle.open(bundle)
-    manifest = plain.manifest.model_copy(update={"recipe": {"train": {"patience": 3}}})
-    files = {name: plain.root / name for name in plain.manifest.files}
+    opened = Bundle.open(plain)
+    manifest = opened.manifest.model_copy(update={"recipe": {"train": {"patience": 3}}})
+    files = {name: opened.root / name for name in opened.manifest.files}
     patient = write_bundle(tmp_path / "patient", manifest, files)
     said = calibrate(patient, catalogue, targets=(0.8,)).warnings
     assert said[0].startswith("When training stopped (patience) was judged by validation films")
     assert (tmp_path / "patient-default" / "bundle.json").is_file()
     (tmp_path / "study.json").touch()
-    row = calibrate(bundle, catalogue, targets=(0.8,), out=tmp_path / "runs" / "row").bundle
+    row = calibrate(plain, catalogue, targets=(0.8,), out=tmp_path / "runs" / "row").bundle
     assert "lies in a study" in calibrate(row, catalogue, targets=(0.8,), out=tmp_path / "out").warnings[0]
 
 
-def test_per_class_asks_more_of_the_films(bundle: Path, catalogue: Catalogue, tmp_path: Path) -> None:
+def test_per_class_asks_more_of_the_films(plain: Path, catalogue: Catalogue, tmp_path: Path) -> None:
     with pytest.raises(ClaimError, match="Bacterial Pneumonia: 20 positives can show at most 86"):
-        calibrate(bundle, catalogue, targets=(0.9,), out=tmp_path / "out", per_class=True)
+        calibrate(plain, catalogue, targets=(0.9,), out=tmp_path / "out", per_class=True)
     assert not (tmp_path / "out").exists()
-    point = calibrate(bundle, catalogue, targets=(0.8,), out=tmp_path / "out", per_class=True).site.points[0]
+    point = calibrate(plain, catalogue, targets=(0.8,), out=tmp_path / "out", per_class=True).site.points[0]
     assert min(recall.limit for recall in point.classes.values()) >= 0.8
 
 
@@ -134,18 +117,18 @@ def test_a_second_site_is_added_and_the_same_site_replaced(
 
 def test_films_the_model_knows_are_no_witnesses(catalogue: Catalogue, tmp_path: Path) -> None:
     known = catalogue.table("valid")["sha256"].to_pylist()[:3]
-    bundle = tiny_bundle(tmp_path / "bundle", CLASSES, 64, trained_on=known)
+    plain = tiny_bundle(tmp_path / "bundle", CLASSES, 64, trained_on=known)
     with pytest.raises(ClaimError, match=r"3 of 60 films .* are not new to this bundle"):
-        calibrate(bundle, catalogue, targets=(0.8,), out=tmp_path / "out")
+        calibrate(plain, catalogue, targets=(0.8,), out=tmp_path / "out")
 
 
-def test_a_threshold_does_not_travel(done: Calibration, bundle: Path) -> None:
+def test_a_threshold_does_not_travel(done: Calibration, plain: Path) -> None:
     with pytest.raises(ClaimError, match=r"no operating point for the site 'south' \(it has 'north'\)"):
         operating_point(done.bundle, "south")
     with pytest.raises(ClaimError, match=r"0\.95 was not shown for 'north' \(shown: 0\.8, 0\.9\)"):
         operating_point(done.bundle, "north", 0.95)
     with pytest.raises(ClaimError, match="it has none at all"):
-        operating_point(Bundle.open(bundle), "north")
+        operating_point(Bundle.open(plain), "north")
 
 
 @pytest.mark.parametrize(
@@ -168,25 +151,32 @@ def test_a_section_that_is_not_true_of_the_bundle_is_refused(
 
 
 def test_a_site_needs_a_name_and_the_bundle_a_place(
-    bundle: Path, catalogue: Catalogue, tmp_path: Path
+    plain: Path, catalogue: Catalogue, tmp_path: Path
 ) -> None:
     with pytest.raises(ClaimError, match="no name of a site"):
-        calibrate(bundle, catalogue, targets=(0.8,), out=tmp_path / "out", site=" ")
+        calibrate(plain, catalogue, targets=(0.8,), out=tmp_path / "out", site=" ")
     with pytest.raises(OutputError, match="lies in the bundle"):
-        calibrate(bundle, catalogue, targets=(0.8,), out=bundle / "out")
+        calibrate(plain, catalogue, targets=(0.8,), out=plain / "out")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
     scored: list[object] = []
     for place, error in (("mine", BundleError), ("mine/thesis.txt/x", OutputError), ("/proc/x", OutputError)):
         with pytest.raises(error):
-            calibrate(bundle, catalogue, targets=(0.8,), out=tmp_path / place, progress=scored.append)
+            calibrate(plain, catalogue, targets=(0.8,), out=tmp_path / place, progress=scored.append)
     assert not scored
 
 
-def test_the_verb_prints_the_table(bundle: Path, catalogue: Catalogue, tmp_path: Path) -> None:
-    words = ["calibrate", str(bundle), str(catalogue.root), "--out", str(tmp_path / "out"), "--site", "north"]
+def test_the_verb_prints_the_table(plain: Path, catalogue: Catalogue, tmp_path: Path) -> None:
+    words = ["calibrate", str(plain), str(catalogue.root), "--out", str(tmp_path / "out"), "--site", "north"]
+    words += ["--report", str(tmp_path / "page.html"), "--prevalence", "12/240"]
     done = CliRunner().invoke(app, [*words, "--target-sensitivity", "0.9", "--target-sensitivity", "0.99"])
     assert done.exit_code == 0
+    page = (tmp_path / "page.html").read_text("utf-8")
+    check_whole(page)
+    shown = text_of(page)
+    assert "Recall of disease at the 90 % point 100.0 % at least 92.7 % at 95 % confidence 40 of 40" in shown
+    assert "Refused: 40 positives can show at most 92.8 %" in shown
+    assert "Where 12 of 240 people are diseased" in shown
     assert "92.7 %" in done.stdout
     assert "40 of 40" in done.stdout
     assert "299 without a miss are needed for 99 %" in done.stderr

@@ -20,21 +20,7 @@ from carina.evaluation.quantize import Cost, Quantised, quantize
 from carina.scoring.bundle import Bundle
 from carina.scoring.operating import operating_point, sites
 from carina.scoring.scorer import Scorer
-from tests.bundles import tiny_bundle, tiny_model
-from tests.evaluation.worlds import CLASSES, write_catalogue, write_films
-
-
-@pytest.fixture(scope="module")
-def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
-    films = write_films(tmp_path_factory.mktemp("films"), 120, size=64)
-    return write_catalogue(tmp_path_factory.mktemp("made") / "catalogue", films, films_per_patient=1)
-
-
-@pytest.fixture(scope="module")
-def plain(catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle that was never calibrated."""
-    known = catalogue.table("train")["sha256"].to_pylist()
-    return tiny_bundle(tmp_path_factory.mktemp("model") / "bundle", CLASSES, 64, trained_on=known)
+from tests.bundles import tiny_model
 
 
 @pytest.fixture(scope="module")

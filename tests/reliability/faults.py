@@ -125,9 +125,8 @@ def _round(
     site: Site, trace: Path, fault: str, films: list[Film], ledger: Ledger, found: Found, name: str
 ) -> list[Call]:
     """Send ``films`` while the fault is in; the calls of ours that it hit."""
-    assert site.process is not None
     kind = fault.partition(":")[0]
-    with traced(site.process.pid, trace, "-e", f"trace={kind}", "-e", f"inject={fault}"):
+    with traced(site.pid, trace, "-e", f"trace={kind}", "-e", f"inject={fault}"):
         answers = _send(site, films, ledger)
     refused = [status for status in answers if status != 0]
     found.refused.update("broken off" if status is None else f"0x{status:04X}" for status in refused)
@@ -182,7 +181,7 @@ class _Page:
             red = self._client.get("/worklist").text
             return ready.status_code == 503 and "store" in ready.text and "then start Carina again" in red
 
-        until(said, "the page turns red", 60, 0.2)
+        until(said, "the page turns red", 240, 0.2)
         return True
 
     def close(self) -> None:

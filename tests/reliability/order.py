@@ -17,15 +17,16 @@ _CALLS = "trace=fsync,fdatasync,rename,sendto"
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How many ``stores``, over one association."""
+    """How many ``stores``, over one association; ``apart``: 1 for a service in a process of its own."""
 
     stores: int
+    apart: int
 
     def __str__(self) -> str:
         return f"strace on {self.stores} stores"
 
 
-QUICK, FULL = Size(8), Size(50)
+QUICK, FULL = Size(8, 0), Size(50, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +50,10 @@ class Found:
 def load(folder: Path, bundle: Path, size: Size) -> Found:
     """Send films one after the other, and look at the order for each."""
     trace = folder / "trace"
-    with Site(folder, None) as site:
+    with Site(folder, None, inside=not size.apart) as site:
         site.start(role="listener")
-        assert site.process is not None
         link = Association(site.dicom)
-        with traced(site.process.pid, trace, "-e", _CALLS):
+        with traced(site.pid, trace, "-e", _CALLS):
             assert [link.store(film(number)) for number in range(size.stores)] == [0] * size.stores
         link.close()
         site.stop()

@@ -21,12 +21,13 @@ from functools import cache
 from io import BytesIO
 from typing import Literal
 
+import films
 import numpy as np
 from PIL import Image
 
 from carina.images.phantom import phantom
 from carina.serving.header import read_header
-from tests.serving.instances import instance, uid_of
+from tests.serving.instances import ROOT, uid_of
 
 DX, EXPLICIT = "1.2.840.10008.5.1.4.1.1.1.1", "1.2.840.10008.1.2.1"
 _FIRST = 10_000_000  # film numbers are written with as many digits, so that they fit into the template
@@ -49,11 +50,17 @@ class Film:
 
 @cache
 def _template(side: int) -> tuple[bytes, int]:
-    content = instance(_FIRST, side=side)
+    pixels = phantom("Normal", seed=5, size=side).pixels.astype(np.uint16) << 4
+    uids = {
+        "SOPInstanceUID": f"{ROOT}.3.{_FIRST}",
+        "SeriesInstanceUID": f"{ROOT}.2.{_FIRST}",
+        "StudyInstanceUID": f"{ROOT}.1.{_FIRST}",
+    }
+    content = films.dicom(pixels, bits=12, **uids)
     return content, read_header(BytesIO(content), "").content_at
 
 
-def film(number: int, side: int = 64) -> Film:
+def film(number: int, side: int = 96) -> Film:
     """Film ``number``: a study of its own, pixels of its own (the last four hold its number)."""
     content, at = _template(side)
     named = content.replace(b"%d" % _FIRST, b"%d" % (_FIRST + number))
@@ -248,7 +255,8 @@ class Sending(threading.Thread):
         for each in self._films:
             while not self._stop_.is_set() and not self._sent(each):
                 self._stop_.wait(random.uniform(0.05, 0.4))
-            self._stop_.wait(self._pause)
+            if self._stop_.wait(self._pause):
+                break
         if self._link is not None:
             self._link.close()
 

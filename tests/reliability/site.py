@@ -1,7 +1,8 @@
 """A site under load: ``carina serve`` in a process of its own, which a harness starts, kills and asks.
 
-Its ports and its folder stay the same through all restarts. What it must hold in the end is in
-:func:`check_kept`. Knows nothing of what a harness does to it.
+What is never killed may also run inside this process, which costs no start of an interpreter. Its ports
+and its folder stay the same through all restarts. What it must hold in the end is in :func:`check_kept`.
+Knows nothing of what a harness does to it.
 """
 
 from __future__ import annotations
@@ -26,14 +27,16 @@ from carina.serving import people
 from carina.serving.database import Database
 from carina.serving.header import read_header
 from carina.serving.schema import Instance, Job, JobState, PredictionRow, Study
+from carina.serving.service import Role, Service
+from carina.serving.settings import read_settings
 from carina.serving.upgrades import upgrade
 from carina.serving.worklist import Filter, total
 from tests.reliability.sender import Association, Film, Ledger, get
 
-STARTED = 120.0  # seconds that a start may take on a machine that is busy with other work
+STARTED = 600.0  # seconds that a start may take on a machine that is busy with other work
 
 
-def until(said: Callable[[], bool], what: str, seconds: float = 120.0, every: float = 0.05) -> float:
+def until(said: Callable[[], bool], what: str, seconds: float = 240.0, every: float = 0.05) -> float:
     """Wait for ``said``; the seconds it took. ``AssertionError`` names ``what`` did not happen."""
     begin = time.monotonic()
     while not said():
@@ -67,7 +70,7 @@ def longest(starts: list[Start]) -> str:
 def processor_seconds(pid: int) -> float:
     """User and system time of a process and of its living children, from /proc."""
     total_ = 0.0
-    for each in (pid, *_children(pid)):
+    for each in (pid, *children(pid)):
         try:
             fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
         except OSError:  # it ended meanwhile
@@ -76,7 +79,8 @@ def processor_seconds(pid: int) -> float:
     return total_
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
+    """The processes that a process started and that still run."""
     found = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         found += [int(child) for child in task.read_text().split()]
@@ -84,9 +88,20 @@ def _children(pid: int) -> list[int]:
 
 
 class Site:
-    """``carina serve`` over ``folder``; ``settings`` are those of the TOML file beside the defaults here."""
+    """``carina serve`` over ``folder``; ``settings`` are those of the TOML file beside the defaults here.
 
-    def __init__(self, folder: Path, bundle: Path | None, **settings: Any) -> None:
+    ``inside``: within this process. ``environment`` is put over that of this process.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        bundle: Path | None,
+        *,
+        inside: bool = False,
+        environment: dict[str, str] | None = None,
+        **settings: Any,
+    ) -> None:
         self.folder, self.data = folder, Path(settings.get("data", folder / "data"))
         self.dicom, self.web = free_port(), free_port()
         folder.mkdir(parents=True, exist_ok=True)
@@ -109,7 +124,14 @@ class Site:
             self.key = people.add_key(session, "harness", people.Role.ADMIN, datetime.now(UTC))
         self.log = folder / "log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.service: Service | None = None
+        self._inside, self._environment = inside, {**os.environ, **(environment or {})}
         self.starts: list[Start] = []
+
+    @property
+    def pid(self) -> int:
+        """Of the process that serves."""
+        return os.getpid() if self.process is None else self.process.pid
 
     def ports(self) -> tuple[int, int]:
         """Of DICOM and of the page."""
@@ -121,27 +143,28 @@ class Site:
         A listener alone is ready when it takes associations. ``before`` is put before the command.
         """
         begin = time.monotonic()
-        line = [
-            *before,
-            sys.executable,
-            "-m",
-            "carina",
-            "serve",
-            "--config",
-            str(self.config),
-            "--role",
-            role,
-        ]
+        answers = self.takes if role == "listener" else lambda: self.answers(200 if ready else None)
+        if self._inside:
+            self.service = Service(read_settings(self.config), Role(role))
+            self.service.start()
+            return until(answers, "a start", STARTED, 0.05)
+        serve = [sys.executable, "-m", "carina", "serve", "--config", str(self.config), "--role", role]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                line, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
-        answers = self.takes if role == "listener" else lambda: self.answers(200 if ready else None)
+                [*before, *serve], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment,
+                start_new_session=True,
+            )  # fmt: skip
         until(lambda: self._ended() or answers(), "a start", STARTED, 0.1)
         assert not self._ended(), self.said()[-2000:]
         assert self.process is not None
         self.starts.append(Start(time.monotonic() - begin, processor_seconds(self.process.pid)))
         return self.starts[-1].seconds
+
+    def page(self, path: str = "/worklist") -> str:
+        """The text of a page. ``AssertionError`` where it is not served."""
+        status, text_ = get(self.web, path, self.key, seconds=30)
+        assert status == 200, (status, text_[:500])
+        return text_
 
     def answers(self, wanted: int | None = 200) -> bool:
         """Whether /ready answers with ``wanted`` (None: with anything)."""
@@ -167,6 +190,10 @@ class Site:
 
     def stop(self, seconds: float = 60.0) -> int:
         """Ask it to end; its exit code."""
+        if self.service is not None:
+            self.service.stop()
+            self.service = None
+            return 0
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -174,6 +201,8 @@ class Site:
 
     def close(self) -> None:
         """End it if it still runs, and let the database go."""
+        if self.service is not None:
+            self.service.stop()
         if self.process is not None and self.process.poll() is None:
             self.kill()
         self.database.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -36,26 +36,44 @@ def house(tmp_path_factory: pytest.TempPathFactory, bundle: Path, soak: bool) ->
 def warm(house: House) -> None:
     """Let one film through, so that what a first film loads is not taken for what an attack costs."""
     with house.client() as reader:
-        until(lambda: reader.get("/ready").status_code == 200)
+        until(lambda: reader.get("/ready").status_code == 200, 180)
         assert reader.post("/api/v1/uploads", content=film(0)).status_code == 201
-        until(house.at_rest)
+        until(house.at_rest, 180)
 
 
 @pytest.fixture(autouse=True)
 def unharmed(request: pytest.FixtureRequest) -> Iterator[None]:
-    """No attack ends the service, and none brings a traceback into its log."""
+    """No attack ends the service, and none brings a fault of ours, or a traceback, into its log."""
+    running: House | None = request.getfixturevalue("house") if "house" in request.fixturenames else None
+    before = len(running.said()) if running else 0
     yield
-    if "house" in request.fixturenames:
-        running: House = request.getfixturevalue("house")
-        assert running.lives, running.said()[-3000:]
-        assert "Traceback" not in running.said()
-        assert '"fault"' not in running.said(), "a part of the service failed, and was started again"
+    if running is not None:
+        said = running.said()[before:]
+        assert running.lives, said[-3000:]
+        assert "Traceback" not in said
+        assert [line for line in said.splitlines() if '"fault"' in line] == [], "a part of the service failed"
 
 
 _FIGURES = Figures()
 
 
 @pytest.fixture
-def tell() -> Tell:
+def tell(request: pytest.FixtureRequest) -> Tell:
     """``tell(promise, sentence)``: a figure for the page of promises."""
-    return _FIGURES.tell
+    return lambda promise, sentence: _FIGURES.tell(promise, sentence, request.path.stem)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember which modules had a test that failed."""
+    report = yield
+    if report.failed:
+        _FIGURES.failed.add(item.path.stem)
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Keep the figures, where that was asked for."""
+    if session.config.getoption("--write") and _FIGURES.said:
+        soak, share = (session.config.getoption(name) for name in ("--soak", "--share"))
+        _FIGURES.keep(soak=soak, share=share)

@@ -164,15 +164,20 @@ def test_a_folder_that_may_not_be_written_is_told_at_the_start(tmp_path: Path, s
         Archive(tmp_path / "file", settings)
 
 
-def test_the_condition_of_the_disk_is_told_without_writing_to_it(
+def test_the_condition_of_the_disk_is_known_before_a_film_comes(
     archive: Archive, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    archive.probe()
     assert archive.condition()[0]
     full = Archive(archive.root, settings.model_copy(update={"free_bytes": 2**62}))
     assert "less than is kept free" in full.condition()[1]
-    monkeypatch.setattr(os, "access", lambda *_: False)
-    assert archive.condition() == (
-        False, f"{archive.root} may not be written: films are refused; give this account leave to",
-    )  # fmt: skip
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", lambda *_, **__: fail(errno.EROFS))
+        archive.probe()
+    assert not archive.condition()[0]
+    assert "(Read-only file system): films are refused" in archive.condition()[1]
+    archive.probe()
+    assert archive.condition()[0]
     archive.fault = "the disk failed"
     assert archive.condition() == (False, "the disk failed")
+    assert files(archive) == []

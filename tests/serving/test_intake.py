@@ -297,6 +297,18 @@ def test_what_is_not_taken_leaves_nothing(
     assert sum(len(paths) for _, paths in intake.archive.files()) == 0
 
 
+def test_bytes_that_were_kept_survive_being_refused_on_another_way(
+    intake: Intake, database: Database
+) -> None:
+    picture = films.encode(films.chest(), "PNG")
+    take(intake, picture, origin="upload", media_type="image/png")
+    with pytest.raises(NotDicom):
+        take(intake, picture, origin="stow")
+    (kept,) = rows(database, Instance)
+    with intake.archive.open(kept.path) as file:
+        assert file.read() == picture
+
+
 def test_a_picture_is_a_study_of_its_own_and_the_same_one_again(intake: Intake, database: Database) -> None:
     picture = films.encode(films.chest(), "png")
     how = {"origin": "upload", "name": "thorax.png", "media_type": "image/png"}

@@ -107,6 +107,9 @@ def test_a_study_in_the_path_takes_only_its_own(intake: Intake) -> None:
     (failed,) = answer.body["00081198"]["Value"]
     assert failed["00081155"]["Value"] == [uid_of(2)]
     assert failed["00081197"]["Value"] == [0xA900]
+    assert intake.adopt() == 0  # what was refused does not come in at the next start
+    send(intake, body(instance(1, study=5)), study_uid=f"{ROOT}.1.6")
+    assert list(kept(intake)) == [uid_of(1)]  # and what was kept before is not removed
 
 
 def test_an_instance_that_is_too_large_leaves_nothing(intake: Intake) -> None:

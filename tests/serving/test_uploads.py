@@ -97,7 +97,8 @@ def test_no_name_reaches_the_disk(intake: Intake, tmp_path: Path, name: str) -> 
 
 
 def test_a_bomb_is_counted_while_it_inflates(intake: Intake) -> None:
-    content = zipped(*((f"{number}.dcm", bytes(2**22)) for number in range(8)))
+    film = bytes(128) + b"DICM" + bytes(2**22)
+    content = zipped(*((f"{number}.dcm", film) for number in range(8)))
     assert len(content) < 2**16
     outcomes = give(intake, content, "bomb.zip", largest=2**20, most=2**21)
     assert all(outcome.receipt is None for outcome in outcomes)

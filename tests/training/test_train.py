@@ -68,6 +68,8 @@ def test_the_bundle_says_what_it_was_made_from(run: Path, catalogue: Catalogue) 
     assert manifest.parity.images == 64  # 18 of validation, topped up from training
     assert manifest.parity.max_abs_diff < 1e-4
     assert manifest.training["epochs"] == 7
+    look = manifest.sections["look"]  # of the validation films, prepared as the bundle prepares them
+    assert len(look["held_out"]) + look["beyond"] == 18
     listed = (run / "bundle" / "training-images.txt").read_text().split()
     assert listed == sorted(catalogue.table("train").column("sha256").to_pylist())
 
@@ -300,48 +302,18 @@ def test_weights_of_another_network_leave_a_folder_in_which_the_right_ones_can_b
     assert accuracy > 0.6  # it went on from what the bundle had learned
 
 
-KILLER = """
-import json, os, random, signal, sys, time
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-from carina.scoring.bundle import Bundle
-from carina.training.recipe import parse_recipe
-from carina.training.checkpoint import read_checkpoint
-from carina.training.find_lr import find_lr
-from carina.training.train import train
-catalogue, recipe, out = sys.argv[1], parse_recipe(json.loads(sys.argv[2])), Path(sys.argv[3])
-kills, longest = map(float, sys.argv[4:])
-killed, dice = 0, random.Random(0)
-while True:
-    child = os.fork()
-    if not child:
-        train(catalogue, recipe, out)
-        os._exit(0)
-    if killed < kills:
-        time.sleep(dice.uniform(0, longest))
-        os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    if os.WIFEXITED(status) and killed >= kills:
-        sys.exit(os.WEXITSTATUS(status))
-    if os.WIFEXITED(status) and os.WEXITSTATUS(status):
-        sys.exit(f"could not be resumed after {killed} kills")
-    killed += 1
-    if (out / "bundle").exists():
-        Bundle.open(out / "bundle")
-"""
-
-
-def test_killed_at_twenty_random_moments_it_ends_in_the_same_bits(
+def test_killed_at_twenty_moments_two_of_them_amid_a_save_it_ends_in_the_same_bits(
     tmp_path: Path, run: Path, catalogue: Catalogue
 ) -> None:
     recipe = RECIPE.to_dict()
     recipe["train"]["checkpoint_minutes"] = 0
-    out = tmp_path / "run"
-    arguments = [str(catalogue.root), json.dumps(recipe), str(out), "20", "1.5"]
+    plan = {"longest": 1.5, "kills": 18, "saves": 2, "cuts": 0}
+    arguments = [str(catalogue.root), json.dumps(recipe), str(tmp_path / "driven"), json.dumps(plan)]
     done = subprocess.run(
-        [sys.executable, "-c", KILLER, *arguments], capture_output=True, text=True, check=False
-    )
+        [sys.executable, "-m", "tests.reliability.training", *arguments],
+        capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    out = tmp_path / "driven" / "run"
     assert done.returncode == 0, done.stderr
     one, other = (load_file(root / "bundle" / "weights.safetensors") for root in (run, out))
     assert all(torch.equal(one[name], other[name]) for name in one)

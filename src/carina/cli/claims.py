@@ -79,6 +79,7 @@ def calibrate(
     coverage: Annotated[
         float, typer.Option(min=0.5, max=0.999, help="Of prediction sets: how often they hold the truth.")
     ] = 0.9,
+    report: Report = None,
 ) -> None:
     """Choose thresholds whose sensitivity is shown, on films that are new to the model."""
     from carina.evaluation.bayes import share
@@ -114,6 +115,10 @@ def calibrate(
         output().print(f"\n{line}", markup=False)
     for reason in done.refused:
         notes().print(f"\nrefused  {reason}", markup=False)
+    if report is not None:
+        from carina.evaluation import calibration_page
+
+        write_report(report, calibration_page.render(done, local))
     output().print(f"\nbundle      {done.bundle.root}", markup=False)
 
 

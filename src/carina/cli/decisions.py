@@ -179,7 +179,7 @@ def migrate(
     for warning in done.warnings:
         notes().print(f"warning: {warning}", markup=False)
     show(output(), table(*done.table()))
-    for line in done.lines():
+    for line in (done.verdict.sentence, *done.lines()):
         output().print(f"\n{line}", markup=False)
     head, rows = done.changed()
     if rows[:top]:

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carina.errors import ClaimError
+from carina.evaluation.wording import exactly
 
 DRAWS = 100_000
 INTERVAL = 0.95
@@ -43,6 +44,13 @@ class Share:
     def counted(self) -> bool:
         """Whether it carries the uncertainty of counts."""
         return self.total is not None
+
+    @property
+    def of_people(self) -> str:
+        """``12 of 240 people``, ``5 % of the people``."""
+        if self.total is not None:
+            return f"{self.hits:,} of {self.total:,} people"
+        return f"{exactly(self.value)} of the people"
 
     def draw(self, rng: np.random.Generator, draws: int) -> Draws:
         """Shares that the counts are compatible with, (draws,); one and the same where it is known."""

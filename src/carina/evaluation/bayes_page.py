@@ -29,7 +29,7 @@ def render(answer: Answer) -> str:
     return render_page(
         kicker="Carina · Bayes",
         title=f"What {answer.results} means for one person",
-        lead=f"Where {_prevalence(answer.prevalence)} people are diseased",
+        lead=f"Where {answer.prevalence.of_people} are diseased",
         headlines=headlines,
         sections=[_answer(answer), _prevalences(answer), _rates(answer)],
     )
@@ -84,7 +84,3 @@ def _said(rate: Share) -> tuple[str, str, str]:
 def _interval(estimate: Estimate) -> str:
     said = interval(estimate)
     return "" if said == "known" else said
-
-
-def _prevalence(rate: Share) -> str:
-    return f"{rate.hits:,} of {rate.total:,}" if rate.counted else f"{exactly(rate.value)} of the"

@@ -48,7 +48,7 @@ try:
     from carina.evaluation.predictions import Predictions
     from carina.evaluation.selection import ALL, ask, known_films, side, trained_on_them, truth
     from carina.evaluation.thresholds import points
-    from carina.evaluation.wording import METHODS, at_least, chance, counted, exactly, percent
+    from carina.evaluation.wording import METHODS, at_least, chance, counted, exactly, listed, percent
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in ("scipy", "sklearn"):
         raise
@@ -236,8 +236,8 @@ def warnings_about(bundle: Bundle, site: Site, known: Contamination) -> tuple[st
     useless = [point for point in site.points if point.specificity.low + point.sensitivity.limit <= 1]
     if useless:
         found.append(
-            f"At {exactly(useless[0].target)} these scores cannot be told from drawing lots: they would flag "
-            "as many healthy people."
+            f"At {listed([exactly(point.target) for point in useless])} these scores cannot be told from "
+            "drawing lots: they would flag as many healthy people."
         )
     absent = [name for name, recall in site.points[0].classes.items() if not recall.people]
     if absent:
@@ -308,15 +308,23 @@ def _fit(found: Reliability) -> Fit:
     return Fit(ece=found.ece, ece_by_chance=found.ece_by_chance, brier=found.brier, log_loss=found.log_loss)
 
 
-def _values(point: OperatingPoint, prevalence: Share) -> tuple[str, str, str]:
-    """PPV, NPV and the share of people unflagged at ``prevalence``, with what the counts leave open."""
+def counted_rates(point: OperatingPoint) -> Test | None:
+    """The rates of a point with the counts behind them; None where one was counted on nobody."""
     found, spared = point.sensitivity, point.specificity
     if found.value is None or spared.value is None:
-        return ("not measured",) * 3
-    test = Test(
+        return None
+    return Test(
         Share("", found.value, found.found, found.people),
         Share("", spared.value, spared.spared, spared.people),
     )
+
+
+def _values(point: OperatingPoint, prevalence: Share) -> tuple[str, str, str]:
+    """PPV, NPV and the share of people unflagged at ``prevalence``, with what the counts leave open."""
+    found, spared = point.sensitivity, point.specificity
+    test = counted_rates(point)
+    if test is None or found.value is None or spared.value is None:
+        return ("not measured",) * 3
     values = predictive_values(test, prevalence)
     unflagged = prevalence.value * (1 - found.value) + (1 - prevalence.value) * spared.value
     return _estimate(values.positive), _estimate(values.negative), percent(unflagged)

@@ -48,14 +48,19 @@ def meaning(claims: Claims | None) -> Section:
     top = _top(claims.points)
     if not top.sensitivity.people or not top.specificity.people:
         return Section("meaning", title)
-    test = _test(top)
+    return Section("meaning", title, flag(top.target, _test(top)))
+
+
+def flag(target: float, test: Test) -> tuple[Block, ...]:
+    """What a flag means at one point whose rates were counted on people: text, chart, table."""
+    ill, well = test.sensitivity, test.specificity
     curves = (
         apart("flagged", [test], "+"),
         apart("flagged twice, as if independent", [test], "++", naive=True),
         apart("not flagged", [test], "-"),
     )
     text = (
-        f"How likely disease is after a flag, and after none, at the {exactly(top.target)} point; it depends "
+        f"How likely disease is after a flag, and after none, at the {exactly(target)} point; it depends "
         "on how many people are diseased where the model is used. The same film through the same model again "
         "adds nothing. Another test adds what it errs for reasons of its own: multiplied as if independent "
         "(dashed), two results overstate. carina bayes --paired counts how far two tests err together."
@@ -63,10 +68,10 @@ def meaning(claims: Claims | None) -> Section:
     chart = Chart(
         svg_data(posterior_curves(curves)),
         "Probability of disease over the prevalence, flagged and not flagged; the figures are in the table.",
-        f"From {said(top.sensitivity)} diseased and {said(top.specificity)} healthy people here. Bands: 95 % "
-        "credible intervals.",
+        f"Counted: {ill.hits:,} of {ill.total:,} diseased people found, {well.hits:,} of {well.total:,} "
+        "healthy people spared. Bands: 95 % credible intervals.",
     )
-    return Section("meaning", title, (Paragraph(text), chart, _by_prevalence(top, test)))
+    return Paragraph(text), chart, _by_prevalence(target, test)
 
 
 def likeness(claims: Claims | None, predictions: Predictions) -> Section:
@@ -78,7 +83,7 @@ def likeness(claims: Claims | None, predictions: Predictions) -> Section:
     scores = disease_probability(predictions.probabilities[rows], predictions.sick)
     ill = predictions.sick[predictions.labels[rows]]
     shift = claims.shift
-    found = "They do not" if shift.alarm else "Nothing seen says that they do not; that is no proof"
+    found = "They are not" if shift.alarm else "Nothing seen says that they are not; that is no proof"
     if shift.explained is not None:
         found = "They differ by how many are ill only; a sensitivity does not depend on that"
     text = (
@@ -209,7 +214,7 @@ def _test(point: Held) -> Test:
     )
 
 
-def _by_prevalence(point: Held, test: Test) -> Table:
+def _by_prevalence(target: float, test: Test) -> Table:
     rows = []
     for prevalence in PREVALENCES:
         values = predictive_values(test, Share("", prevalence), draws=20_000)
@@ -219,7 +224,7 @@ def _by_prevalence(point: Held, test: Test) -> Table:
         ]
         rows.append((exactly(prevalence), *cells))
     caption = (
-        f"What a flag and its absence mean at the {exactly(point.target)} point, by the share of diseased "
+        f"What a flag and its absence mean at the {exactly(target)} point, by the share of diseased "
         "people in the place of use (never that of these films). 95 % credible intervals."
     )
     return Table(

@@ -29,6 +29,7 @@ from carina.evaluation.wording import counted, percent
 from carina.records import Progress
 from carina.scoring.bundle import Bundle
 from carina.scoring.scorer import Scorer
+from carina.scoring.tables import harmless
 
 Tell = Callable[[Progress], None] | None
 
@@ -193,8 +194,9 @@ def _write(result: LabelReview, page: str) -> None:
                 of = film.suspect
                 figures = (f"{value:.4f}" for value in (of.p_given, of.p_expected, of.quality))
                 seen = "" if film.seen is None else str(film.seen).lower()
-                who = (film.source, film.patient, film.split, seen, film.sha256)
-                writer.writerow((rank, film.path, of.given, of.expected, *figures, *who))
+                film_words = map(harmless, (str(film.path), of.given, of.expected))
+                who = (harmless(film.source), harmless(film.patient), film.split, seen, film.sha256)
+                writer.writerow((rank, *film_words, *figures, *who))
     except OSError as error:
         raise OutputError(
             f"{result.out}: cannot be written ({error.strerror}); name another folder with --out"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from carina.evaluation import calibration_page
 from carina.evaluation.blocks import Block, Chart, Paragraph, Section, Table
 from carina.evaluation.headline import Headline
 from carina.evaluation.migrate import Migration
@@ -36,23 +37,9 @@ def _new(done: Migration) -> OperatingPoint:
 
 
 def _headlines(done: Migration, new: OperatingPoint) -> tuple[Headline, ...]:
-    found, spared = new.sensitivity, new.specificity
     lost = sum(case.diseased and not case.flagged for case in done.cases)
     return (
-        Headline(
-            f"Recall of disease at the {exactly(new.target)} point",
-            percent(found.value),
-            "",
-            f"{found.found:,} of {found.people:,} diseased people found, {found.people - found.found:,} "
-            "missed",
-            f"at least {at_least(found.limit)} at {exactly(new.confidence)} confidence",
-        ),
-        Headline(
-            "Specificity",
-            percent(spared.value),
-            f"{100 * spared.low:.1f} to {100 * spared.high:.1f} %",
-            f"{spared.spared:,} of {spared.people:,} healthy people spared",
-        ),
+        *calibration_page.headlines(new)[:2],
         Headline(
             "Films that change side",
             f"{len(done.cases):,}",

@@ -3,7 +3,7 @@
 Three questions, each cheap, in this order: what the header says (modality, body part, view, age against
 the bundle's intended use); what the picture looks like (blank, inverted, turned, cut, mirrored, no
 chest at all: :mod:`carina.scoring.frontal`, which no bundle is part of); and how far it lies from the
-bundle's own training films in the space of its embedding. The last threshold is set on validation films
+bundle's own training films in the space of its embedding. The last two limits are set on validation films
 for a stated share of true films that may be refused. What is refused needs a reader; it is never
 "nothing found".
 """
@@ -17,25 +17,22 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from carina.images.preparation import Preparation
 from carina.records import FilmFacts, Prediction, Refusal
 from carina.scoring.bundle import Bundle
 from carina.scoring.distance import Reference, reference
 from carina.scoring.frontal import LIKE, Looks, looks
 from carina.scoring.intended import IntendedUse, intended_use
+from carina.scoring.oddness import carried, is_cropped, look_limit, oddness
 
 FALSE_REFUSALS = 0.02  # of true films, about so many are refused, look and distance together
 SPENT_ON_LOOKS = 0.01  # set aside for the look of the picture, which is fixed; the rest is the distance's
 
 _BLANK = 6.0  # standard deviation in gray levels
-_LEAST_LIKE = 0.2  # a film must be at least so likely a whole, upright frontal chest film
-_STRANGE, _LESS_LIKE = 3500.0, 0.3  # and so likely where it lies far from all chest films
-_STRANGEST = 7000.0
-_MIRRORED = 0.98
 # 2 of 1,422 true films of seven sets lie beyond one of these; they were set on the same films
 _MOST_BLACK, _MOST_WHITE = 0.25, 0.16  # of the picture
 _FEWEST_BITS = 5.6  # of its grays; 8 would be all of them alike
 _MOST_LOST = 0.2  # of a side: a band without picture at one edge and not at the other
-_MOST_CROP = 0.08  # of each side: what films vary by where this was taught
 _ASPECTS = (0.45, 2.2)  # width over height of a whole film; strips are parts
 
 REASONS = {
@@ -50,32 +47,43 @@ REASONS = {
 }
 
 
-def sane(prepared: NDArray[np.uint8], *, cropped: bool = False) -> str | None:
+def sane(prepared: NDArray[np.uint8], *, cropped: bool = False, limit: float = 1.0) -> str | None:
     """What is wrong with the look of a prepared film (S, S) uint8: a code of ``REASONS``, or None.
 
-    ``cropped``: the preparation itself cuts the edges off, so a part is what is to be seen.
+    ``cropped``: the preparation itself cuts the edges off, so a part is what is to be seen. ``limit``: how
+    odd a film may look (:mod:`carina.scoring.oddness`).
     """
-    return judged(looks(prepared), cropped=cropped)
+    return judged(looks(prepared), cropped=cropped, limit=limit)
 
 
-def judged(found: Looks, *, cropped: bool = False) -> str | None:
+def judged(found: Looks, *, cropped: bool = False, limit: float = 1.0) -> str | None:
     """The code for what a square looks like."""
     if found.spread < _BLANK:
         return "blank"
-    likely = float(found.like[0] + (found.like[LIKE.index("part")] if cropped else 0.0))
-    if likely < _LEAST_LIKE:
+    odd = oddness(found, cropped=cropped)
+    if odd.unlike > limit:
         likest = LIKE[1 + int(np.argmax(found.like[1:]))]
         return "not_a_chest_film" if likest == "other" else likest
-    if found.strange > _STRANGEST or (found.strange > _STRANGE and likely < _LESS_LIKE):
+    if odd.strange > limit:
         return "not_a_chest_film"
     if found.lost > _MOST_LOST and not cropped:
         return "part"
     black, white, bits = found.grays
     if black > _MOST_BLACK or white > _MOST_WHITE or bits < _FEWEST_BITS:
         return "exposure"
-    if found.mirrored > _MIRRORED:
-        return "mirrored"
-    return None
+    return "mirrored" if odd.mirrored > limit else None
+
+
+def how_odd(films: Iterable[NDArray[np.uint8]], preparation: Preparation) -> dict[str, object]:
+    """What a bundle carries of the look of its validation films, (S, S) uint8 each, as it prepares them."""
+    cropped, worst, beyond = is_cropped(preparation), list[float](), 0
+    for film in films:
+        found = looks(film)
+        if judged(found, cropped=cropped, limit=math.inf) is None:
+            worst.append(oddness(found, cropped=cropped).worst)
+        else:
+            beyond += 1
+    return carried(worst, beyond)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,38 +94,41 @@ class Gate:
     reference: Reference | None = None
     threshold: float | None = None  # of the distance
     cropped: bool = False  # the preparation cuts more off than a film may lack
+    oddest: float = 1.0  # how odd a film may look, as this bundle prepares it
     warnings: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, bundle: Bundle, false_refusals: float = FALSE_REFUSALS) -> Gate:
         """The gate of a bundle; ``false_refusals`` is the share of true films that may be refused.
 
-        The distance is set for what is left of it after ``SPENT_ON_LOOKS``. The look has no dial: on some
-        sets of true films it refuses more than that (docs/results.md).
+        ``SPENT_ON_LOOKS`` of it is spent on the look of the picture, what is left on the distance; both
+        limits are set on validation films that went through the bundle's own preparation.
         Bundles of before embeddings were carried have no distance, and ``warnings`` say so. Raises
         :class:`~carina.errors.BundleError` for sections that cannot be read.
         """
-        known, cropped = reference(bundle), bundle.preparation.crop > _MOST_CROP
+        known, cropped = reference(bundle), is_cropped(bundle.preparation)
+        oddest, said = look_limit(bundle, SPENT_ON_LOOKS)
+        told = () if said is None else (said,)
         if known is None:
             missing = (
                 f"The bundle {bundle.name} carries no embeddings of its training films: it cannot "
                 "refuse films by their distance from them. Export it again with this Carina."
             )
-            return cls(intended_use(bundle), cropped=cropped, warnings=(missing,))
+            return cls(intended_use(bundle), cropped=cropped, oddest=oddest, warnings=(*told, missing))
         left = false_refusals - SPENT_ON_LOOKS
         if left < 1e-9:
             spent = (
                 f"The look of the picture alone may refuse about {SPENT_ON_LOOKS:.0%} of true films, which "
                 f"is all of the {false_refusals:.1%} that were allowed: no film is refused by its distance."
             )
-            return cls(intended_use(bundle), known, math.inf, cropped, (spent,))
+            return cls(intended_use(bundle), known, math.inf, cropped, oddest, (*told, spent))
         threshold = known.threshold(left)
         few = (
             f"{len(known.held_out)} held-out films are too few to set a distance that refuses only "
             f"{left:.1%} of true films: no film is refused by its distance."
         )
-        warnings = (few,) if math.isinf(threshold) else ()
-        return cls(intended_use(bundle), known, threshold, cropped, warnings)
+        warnings = (*told, few) if math.isinf(threshold) else told
+        return cls(intended_use(bundle), known, threshold, cropped, oddest, warnings)
 
     def refusal(self, prediction: Prediction) -> Refusal | None:
         """Why this prediction must not count, or None."""
@@ -132,7 +143,7 @@ class Gate:
         if said is not None:
             return said
         strip = facts is not None and not _ASPECTS[0] <= facts.width / facts.height <= _ASPECTS[1]
-        code = "part" if strip else sane(prepared, cropped=self.cropped)
+        code = "part" if strip else sane(prepared, cropped=self.cropped, limit=self.oddest)
         if code is not None:
             return code, REASONS[code]
         if self.reference is None or self.threshold is None:

@@ -19,7 +19,16 @@ from typing import TYPE_CHECKING
 from carina.errors import BundleError
 from carina.images.preparation import Preparation
 from carina.scoring import receipts
-from carina.scoring.contents import EMBEDDINGS, FILES, GATE, LITTER, MANIFEST, MODEL, TRAINING_IMAGES
+from carina.scoring.contents import (
+    EMBEDDINGS,
+    FILES,
+    GATE,
+    LITTER,
+    MANIFEST,
+    MODEL,
+    TRAINING_IMAGES,
+    WEIGHTS,
+)
 
 if TYPE_CHECKING:  # pydantic is loaded where a manifest is read, not where a known bundle is opened
     from carina.scoring.graph import Value
@@ -69,6 +78,7 @@ class Bundle:
                 raise BundleError(f"{root}: {name} is not the file that {MANIFEST} lists; {_AGAIN}")
         preparation = _check_preparation(root, manifest)
         _check_model(root, manifest, preparation, model)
+        _check_weights(root, manifest)
         receipt = receipts.Receipt(
             classes=manifest.classes,
             healthy=frozenset(manifest.healthy),
@@ -267,6 +277,16 @@ def _check_input(root: Path, manifest: Manifest, inputs: tuple[Value, ...], size
         raise BundleError(
             f"{root}: {MANIFEST} says the input is {manifest.input.shape}, the preparation {size}; {_AGAIN}"
         )
+
+
+def _check_weights(root: Path, manifest: Manifest) -> None:
+    """The weights begin as safetensors do: a length, then JSON. What begins otherwise may hold programs."""
+    if WEIGHTS not in manifest.files:
+        return
+    with (root / WEIGHTS).open("rb") as file:
+        start, size = file.read(9), file.seek(0, os.SEEK_END)
+    if start[8:] != b"{" or not 2 <= int.from_bytes(start[:8], "little") <= size - 8:
+        raise BundleError(f"{root}: {WEIGHTS} is no safetensors file; export it again")
 
 
 def _check_training_images(root: Path, manifest: Manifest) -> None:

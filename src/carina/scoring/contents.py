@@ -7,6 +7,6 @@ TRAINING_IMAGES, HISTORY = "training-images.txt", "history.jsonl"
 CARD_JSON, EMBEDDINGS = "card.json", "embeddings.npy"
 # all that a bundle may hold beside its manifest
 FILES = (MODEL, CARD, CARD_JSON, WEIGHTS, TRAINING_IMAGES, HISTORY, EMBEDDINGS)
-INTENDED_USE, DISTANCE = "intended_use", "distance"
-GATE = (INTENDED_USE, DISTANCE)  # the manifest's sections that decide whether a film is scored at all
+INTENDED_USE, LOOK, DISTANCE = "intended_use", "look", "distance"
+GATE = (INTENDED_USE, LOOK, DISTANCE)  # the manifest's sections that decide whether a film is scored at all
 LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # desktops leave these; nothing reads them

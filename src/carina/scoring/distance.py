@@ -52,11 +52,9 @@ class Reference:
     def threshold(self, false_refusals: float) -> float:
         """The distance above which at most about this share of true films lies.
 
-        The ⌈(n+1)(1-α)⌉-th smallest of n held-out distances; infinite where so few films cannot show
-        so small a share.
+        Infinite where so few films cannot show so small a share.
         """
-        place = math.ceil((len(self.held_out) + 1) * (1 - false_refusals) - 1e-9)
-        return math.inf if place > len(self.held_out) else self.held_out[max(place, 1) - 1]
+        return conformal(self.held_out, false_refusals)
 
 
 def reference(bundle: Bundle) -> Reference | None:
@@ -91,6 +89,12 @@ def _section(section: Any) -> tuple[int, tuple[float, ...]]:
     if not isinstance(nearest, int) or nearest < 1 or not all(map(math.isfinite, held_out)):
         raise ValueError("its numbers make no sense")
     return nearest, held_out
+
+
+def conformal(held_out: Sequence[float], share: float) -> float:
+    """The ⌈(n+1)(1-α)⌉-th smallest of n rising values; a new one lies above it with a chance of at most α."""
+    place = math.ceil((len(held_out) + 1) * (1 - share) - 1e-9)
+    return math.inf if place > len(held_out) else held_out[max(place, 1) - 1]
 
 
 def carried(

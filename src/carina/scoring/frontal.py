@@ -6,7 +6,7 @@ coordinates on principal axes go through one small layer (multinomial, one hidde
 what it is most like: a frontal chest film, an inverted, turned or upside-down one, a part of one, or
 something else. Beside it stands the distance from all chest films it was taught with (probabilistic
 principal components: Tipping & Bishop 1999, J. R. Stat. Soc. B 61:611), for what nobody thought of.
-A third, smaller set of numbers reads the difference between left and right: the heart's side.
+Whether left and right are exchanged is asked apart (:mod:`carina.scoring.sides`).
 The numbers lie in ``frontal.npz``; ``benchmarks/frontal.py`` makes and measures them.
 """
 
@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from carina.scoring.sides import mirrored
 
 SIDE = 32
 LIKE = ("frontal", "inverted", "turned", "upside_down", "part", "other")
@@ -56,7 +58,7 @@ def looks(prepared: NDArray[np.uint8]) -> Looks:
     return Looks(
         like=_like(x, numbers),
         strange=_strange(x, numbers),
-        mirrored=_mirrored(x, numbers),
+        mirrored=mirrored(film),
         spread=float(film.std()),
         grays=_grays(film),
         lost=_lost(prepared),
@@ -150,18 +152,6 @@ def _strange(x: Floats, numbers: Mapping[str, Floats]) -> float:
     z = centred @ numbers["chest_axes"].T
     rest = float(centred @ centred - z @ z)
     return float((z * z / numbers["chest_variance"]).sum() + rest / float(numbers["chest_noise"][0]))
-
-
-def _mirrored(x: Floats, numbers: Mapping[str, Floats]) -> float:
-    """A logistic curve of left minus right, without a constant: a mirrored film gets one minus the chance."""
-    difference = difference_of_sides(x)
-    return float(1 / (1 + np.exp(-(difference @ numbers["sides"]))))
-
-
-def difference_of_sides(x: Floats) -> Floats:
-    """(1024,) → (512,): each place of the left half minus its mirror image."""
-    square = x.reshape(SIDE, SIDE)
-    return ((square - square[:, ::-1])[:, : SIDE // 2].ravel() / 2).astype(np.float32)
 
 
 @cache

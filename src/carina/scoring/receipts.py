@@ -18,7 +18,7 @@ from typing import Any
 from carina.scoring import kept
 from carina.scoring.contents import LITTER
 
-_FORM = 2
+_FORM = 3
 _SETTLED = 1_500_000_000  # ns: a file changed later than this before the verification may change unseen
 
 

@@ -113,6 +113,7 @@ class Archive:
     def __init__(self, root: Path, settings: Settings) -> None:
         self.root, self._least = root, settings.free_bytes
         self.fault: str | None = None  # a sentence, once the archive is unhealthy
+        self._trouble: str | None = None  # … as long as no file can be made
         try:
             self._make()
             self.swept = self._sweep()
@@ -132,24 +133,31 @@ class Archive:
         facts = os.statvfs(self.root)
         return facts.f_bavail * facts.f_frsize
 
-    def condition(self) -> tuple[bool, str]:
-        """Whether films can be kept at present, and a sentence on it. Looks at the disk, writes nothing."""
-        if self.fault is not None:
-            return False, self.fault
+    def probe(self) -> None:
+        """See whether a file can still be made. :meth:`condition` tells, until another one could."""
+        path = self.root / _INCOMING / f"{secrets.token_hex(12)}.part"
         try:
-            facts = os.statvfs(self.root)
-            writable = os.access(self.root / _INCOMING, os.W_OK | os.X_OK)
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            path.unlink()
+        except OSError as error:
+            self._trouble = (
+                f"no film can be written under {self.root} ({error.strerror}): films are refused; see to the "
+                "disk, and that the account that runs Carina may write there"
+            )
+        else:
+            self._trouble = None
+
+    def condition(self) -> tuple[bool, str]:
+        """Whether films can be kept at present, and a sentence on it. Writes nothing."""
+        try:
+            free = self.free()
         except OSError as error:
             return False, f"the archive {self.root} cannot be reached ({error.strerror}); see to the disk"
-        free = facts.f_bavail * facts.f_frsize
-        if facts.f_flag & os.ST_RDONLY:
-            return False, f"the disk under {self.root} can only be read: films are refused; see to the disk"
-        if not writable:
-            return False, f"{self.root} may not be written: films are refused; give this account leave to"
         room = f"{free / 2**30:.1f} GB free"
         if free < self._least:
             return False, f"{room}, less than is kept free: films are refused; make room"
-        return True, room
+        trouble = self.fault or self._trouble
+        return trouble is None, trouble or room
 
     def check(self) -> None:
         """Raises ``StoreFault`` when the archive is unhealthy."""

@@ -123,7 +123,8 @@ class Gate(threading.Thread):
         """Stop listening and close all connections that were not handed on."""
         self._closing = True
         if self.is_alive():
-            self._waker.send(b"\0")
+            with suppress(OSError):  # it has seen for itself that it is to end
+                self._waker.send(b"\0")
             self.join()
 
     def _accept(self) -> None:

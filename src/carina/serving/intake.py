@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, BinaryIO, Literal
@@ -114,7 +115,7 @@ class Intake:
         try:
             header = self._header(stored, media_type)
         except (NotDicom, NotStored):
-            self.archive.remove(stored.path)
+            self.reject(stored, picture_header(stored.sha256).instance_uid)
             raise
         if header.ours:  # scoring it would reopen its study, and make a new result, for ever
             self.archive.remove(stored.path)
@@ -134,6 +135,13 @@ class Intake:
             return done
         except SQLAlchemyError as error:
             raise _failure(error) from error
+
+    def reject(self, stored: Stored, uid: str) -> None:
+        """Remove a file that is not taken in, unless the same bytes were kept before as instance ``uid``."""
+        kept = select(Instance.id).where(Instance.uid == uid, Instance.sha256 == stored.sha256)
+        with suppress(SQLAlchemyError), self.database.read() as session:  # not known: then it stays
+            if session.scalar(kept.limit(1)) is None:
+                self.archive.remove(stored.path)
 
     def adopt(self) -> int:
         """Enter the files that were kept and never entered, as a crash between the two leaves them.

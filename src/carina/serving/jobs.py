@@ -24,7 +24,7 @@ from typing import Any, cast
 from sqlalchemy import CursorResult, Select, Update, select, update
 from sqlalchemy.orm import Session
 
-from carina.serving.schema import Instance, Job, JobState
+from carina.serving.schema import Delivery, Instance, Job, JobState
 
 LEASE = timedelta(seconds=60)
 SCORE = "score"
@@ -126,14 +126,18 @@ def recover(session: Session, kind: str, tries: int, now: datetime) -> list[Job]
 
 
 def orphaned(session: Session, now: datetime) -> int:
-    """End the leases of processes of this machine that are no more, so that nobody waits for them."""
-    host = socket.gethostname()
-    ours = Job.worker.startswith(f"{host}:", autoescape=True)
-    names = session.scalars(select(Job.worker).where(Job.state == JobState.TAKEN, ours).distinct())
+    """End the leases of processes of this machine that are no more, so that nobody waits for them: over
+    films, and over results on their way."""
+    return sum(_orphaned(session, table, now) for table in (Job, Delivery))
+
+
+def _orphaned(session: Session, table: type[Job] | type[Delivery], now: datetime) -> int:
+    ours = table.worker.startswith(f"{socket.gethostname()}:", autoescape=True)
+    names = session.scalars(select(table.worker).where(table.state == JobState.TAKEN, ours).distinct())
     gone = [name for name in names if name is not None and not _lives(name)]
     if not gone:
         return 0
-    ended = update(Job).where(Job.state == JobState.TAKEN, Job.worker.in_(gone))
+    ended = update(table).where(table.state == JobState.TAKEN, table.worker.in_(gone))
     return _changed(session, ended.values(lease_until=now - timedelta(seconds=1)))
 
 

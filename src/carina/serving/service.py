@@ -179,6 +179,7 @@ class Service:
         """Say how the archive is, now and then."""
         part = f"store {socket.gethostname()}:{os.getpid()}"
         while not stop.is_set():
+            archive.probe()
             well, says = (False, database.fault) if database.fault else archive.condition()
             try:
                 with database.write() as session:

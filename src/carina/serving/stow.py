@@ -186,6 +186,8 @@ class Reception:
             self._other.append(reason)
         else:
             self._failed.append(_reference(header.instance_uid, header.sop_class) | reason)
+            if isinstance(error, _OfAnotherStudy):  # else the next start would enter it
+                self._intake.reject(stored, header.instance_uid)
 
     def _drop(self) -> None:
         if self._incoming is not None:

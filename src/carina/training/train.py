@@ -26,7 +26,8 @@ from carina.errors import RunError
 from carina.evaluation.card import card_files
 from carina.images.prepare import Preparation
 from carina.records import Progress
-from carina.scoring import distance, intended
+from carina.scoring import distance, intended, oddness
+from carina.scoring.abstain import how_odd
 from carina.scoring.bundle import Bundle, write_bundle
 from carina.scoring.manifest import Data, Input, Manifest, Normalisation, Parity, training_images
 from carina.training import run as runs
@@ -189,7 +190,10 @@ class Job:
         exported = export(network, _real_films(split), about=about)
         listed, fingerprint = training_images(self.parts["train"].films().sha256s)
         known, section = self._embeddings(exported, split)
-        manifest = self._manifest(network, exported, fingerprint, loop, section)
+        size = self.recipe.stage[-1].size
+        look = how_odd(_spread(split.valid, oddness.MOST_HELD_OUT), self._preparation(size))
+        gate = {oddness.SECTION: look, distance.SECTION: section}
+        manifest = self._manifest(network, exported, fingerprint, loop, gate)
         files = {
             "model.onnx": exported.onnx,
             "weights.safetensors": exported.weights,
@@ -219,7 +223,7 @@ class Job:
         exported: Exported,
         fingerprint: str,
         loop: Loop,
-        far: Mapping[str, object],
+        gate: Mapping[str, dict[str, object]],
     ) -> Manifest:
         size, last = self.recipe.stage[-1].size, loop.position.history[-1]
         return Manifest(
@@ -244,7 +248,7 @@ class Job:
                 "audit": self.verdict.to_dict(),
                 "sources": self._sources(),
                 intended.SECTION: {"ages": self._ages()},
-                distance.SECTION: dict(far),
+                **gate,
             },
             versions=_versions(),
             parity=Parity(max_abs_diff=exported.apart, images=exported.images),

@@ -10,11 +10,8 @@ letter, which is shown and can be tried again. What no program can build is a de
 from __future__ import annotations
 
 import logging
-import os
 import random
-import socket
 import threading
-import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -24,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from carina.errors import CarinaError, DeliveryError, Rejected, Unreachable
+from carina.serving import jobs
 from carina.serving.database import Database
 from carina.serving.results import senders
 from carina.serving.results.result import Films, gather
@@ -55,7 +53,7 @@ class Delivery:
     ) -> None:
         self._settings, self._database, self._films = settings, database, films
         self._connect, self._clock, self._draw = connect, clock, draw
-        self._me = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._me = jobs.worker_name()
         self._paused = dict[str, datetime]()  # destination → until when nobody is called there
         self._failed = dict[str, int]()  # destination → how often in a row nobody was there
         self._said = dict[str, tuple[bool, str, datetime]]()  # destination → what was last said, and when
@@ -92,7 +90,8 @@ class Delivery:
 
     def _drain(self, destination: Destination, stop: threading.Event) -> int:
         """Send what is due for one destination over one connection."""
-        if self._paused.get(destination.name, self._clock()) > self._clock():
+        paused = self._paused.get(destination.name, self._clock()) > self._clock()
+        if paused and not self._asked_for(destination):
             return 0
         link, sent = None, 0
         try:
@@ -118,6 +117,13 @@ class Delivery:
         finally:
             _close(link)
         return sent
+
+    def _asked_for(self, destination: Destination) -> bool:
+        """Whether a person wants a dead letter tried again, and nobody has: that waits for no pause."""
+        again = (Row.state == JobState.WAITING) & (Row.attempts == 0) & Row.error.is_not(None)
+        with self._database.read() as session:
+            asked = select(Row.id).where(Row.destination == destination.name, again).limit(1)
+            return session.scalar(asked) is not None
 
     def _claim(self, destination: Destination) -> int | None:
         now = self._clock()

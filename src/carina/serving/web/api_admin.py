@@ -66,7 +66,7 @@ def change_user(name: _Name, wanted: UserChange, site: Here, person: Admin) -> U
             people.set_password(session, name, wanted.password)
         detail = {
             **wanted.model_dump(exclude={"password"}, exclude_none=True, mode="json"),
-            **({"new_password": True} if wanted.password is not None else {}),
+            **({"new": "password"} if wanted.password is not None else {}),
         }
         auditlog.append(session, person.name, "user changed", f"user {found.name}", detail, now=site.clock())
         return _user(found)

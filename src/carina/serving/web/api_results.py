@@ -166,7 +166,10 @@ def retry(
             raise HTTPException(
                 409, f"this delivery is {found.state}; only one that was given up is tried again"
             )
-        found.state, found.attempts, found.not_before, found.lease_until = JobState.WAITING, 0, now, None
+        found.state, found.attempts, found.lease_until = JobState.WAITING, 0, None
+        found.created_at = found.not_before = (
+            now  # and all its patience again, as `carina deliveries --again`
+        )
         session.add(Event(at=now, kind="delivery", study_id=found.study_id))
         detail = {"delivery": found.id, "destination": found.destination}
         auditlog.append(

@@ -18,6 +18,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from carina import __version__
 from carina.errors import PeopleError
@@ -111,6 +112,7 @@ def create_app(
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(PeopleError, _not_possible)
     app.add_exception_handler(SQLAlchemyError, _database_away)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_middleware(
         Guard, hosts=_hosts(settings), caps=_caps(settings), secure=settings.web.tls is not None
     )
@@ -123,7 +125,7 @@ def is_packaged() -> bool:
 
 
 def _hosts(settings: Settings) -> frozenset[str]:
-    own = {settings.web.host} - {"0.0.0.0", "::", ""}  # nosec B104 - taken away, not listened on
+    own = {settings.web.host} - {"0.0.0.0", "::", ""}  # taken away, not listened on  # nosec B104
     named = {"localhost", "127.0.0.1", "::1", *own, *settings.web.hosts}
     return frozenset(host_name(name) for name in named)
 
@@ -153,6 +155,11 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _not_possible(_request: Request, error: Exception) -> Response:
     return JSONResponse({"detail": str(error)}, status_code=409)
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    """Who hung up before the end of a request sent nothing that is kept; nobody hears this answer."""
+    return Response(status_code=400)
 
 
 async def _database_away(request: Request, _error: Exception) -> Response:

@@ -100,7 +100,7 @@ class Feed:
             await asyncio.sleep(POLL)
             try:
                 events = await run_in_threadpool(self._after, (self._newest or 0) - _LATE)
-            except Exception:  # nosec B112 - the database is away: the page says so when it asks, and this goes on
+            except Exception:  # the database is away: the page says so when it asks  # nosec B112
                 continue
             for number, kind, study in events:
                 if number in self._told:

@@ -29,7 +29,7 @@ def meter(value: float, mark: float | None, key: str = "") -> Markup:
     """A bar from 0 to 1 with a line at ``mark``: a probability against its threshold."""
     title = f"{value:.3f}" + (f", threshold {mark:.3f}" if mark is not None else "")
     line = "" if mark is None else _line(100 * mark, 0, 100 * mark, 10, "mark")
-    return Markup(  # nosec B704 - everything in it is a number of ours, or escaped here
+    return Markup(  # everything in it is a number of ours, or escaped here  # nosec B704
         f'<svg class="meter {escape(key)}" viewBox="0 0 100 10" preserveAspectRatio="none" role="img" '
         f'aria-label="{escape(title)}"><rect class="rail" x="0" y="3" width="100" height="4"/>'
         f'<rect class="fill" x="0" y="3" width="{100 * _share(value):.2f}" height="4"/>{line}</svg>'
@@ -82,7 +82,7 @@ def beside(title: str, labels: Sequence[str], series: Sequence[Series]) -> Marku
 
 
 def _picture(title: str, parts: Sequence[str]) -> Markup:
-    return Markup(  # nosec B704 - the parts are drawn here, their words escaped where they are drawn
+    return Markup(  # the parts are drawn here, their words escaped where they are drawn  # nosec B704
         f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
         f"{''.join(parts)}</svg>"
     )
