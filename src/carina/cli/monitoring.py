@@ -109,7 +109,7 @@ def step(
             return
         above = ladder.STEPS[ladder.STEPS.index(here) + 1]
         asked = ladder.demands(session, settings, above, stated, now)
-        rows = [("there" if each.met else "missing", each.asks, each.found) for each in asked]
+        rows = [("there" if each.met else "missing", each.line, each.found) for each in asked]
     show(output(), table((above, "asks for", "found"), rows))
 
 
@@ -162,6 +162,8 @@ def _pair(argument: str) -> tuple[str, str]:
 
 @contextmanager
 def _site(config: Path | None, data: Path | None) -> Iterator[tuple[Settings, Database]]:
-    """The settings and the database of a site, with its tables."""
-    with site(config, data, who="carina reports, monitor, step and deliveries", needs="scipy") as found:
+    """The settings and the database of a site that is there."""
+    with site(
+        config, data, who="carina reports, monitor, step and deliveries", needs="scipy", exists=True
+    ) as found:
         yield found

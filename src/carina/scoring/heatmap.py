@@ -13,6 +13,7 @@ import os
 import re
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,18 @@ _SIDE = 448  # pixels of the film's longer way in the picture, at least
 _STRONGEST = 0.75  # opacity of the highest contribution: the film stays visible under it
 _MARGIN, _TITLE, _BAR, _FOOT = 12, 44, 16, 44  # pixels
 _NOTICE = "Where the network looked, not where disease is. Research use; not a medical device."
-_INK, _PAPER, _ALARM = (25, 25, 25), (255, 255, 255), (176, 0, 32)
+
+
+class _Sheet(NamedTuple):
+    """The colours around the film."""
+
+    ink: tuple[int, int, int]
+    paper: tuple[int, int, int]
+    alarm: tuple[int, int, int]
+
+
+_LIGHT = _Sheet((25, 25, 25), (255, 255, 255), (176, 0, 32))
+_DARK = _Sheet((214, 220, 226), (0, 0, 0), (255, 131, 121))
 
 # Dark red → orange → pale yellow. Lightness (CIE L*) rises evenly from 25 to 93, so equal steps of
 # contribution look like equal steps, and the order survives gray printing and red-green blindness.
@@ -67,23 +79,27 @@ def save(prediction: Prediction, folder: Path) -> Path:
     return path
 
 
-def overlay(prepared: NDArray[np.uint8], cam: NDArray[np.float32], title: str = "") -> Image.Image:
+def overlay(
+    prepared: NDArray[np.uint8], cam: NDArray[np.float32], title: str = "", *, dark: bool = False
+) -> Image.Image:
     """``prepared`` (S, S) uint8 and ``cam`` (h, w) in logits → an RGB picture with a colour bar.
 
     Only positive contributions are drawn, the stronger the more opaque; the bar gives the scale, from
     0 to the highest contribution in this film. Below stands how much of it lies outside the lung fields.
+    ``dark``: for a dark room, light on black.
     """
+    sheet = _DARK if dark else _LIGHT
     side = _SIDE * max(1, round(prepared.shape[0] / _SIDE))
     blended, top = blend(prepared, cam, side)
-    canvas = Image.new("RGB", (side + 2 * _MARGIN + 88, side + _TITLE + _FOOT), _PAPER)
+    canvas = Image.new("RGB", (side + 2 * _MARGIN + 88, side + _TITLE + _FOOT), sheet.paper)
     canvas.paste(Image.fromarray(blended), (_MARGIN, _TITLE))
-    _write_title(canvas, title)
+    _write_title(canvas, title, sheet)
     pen, foot, share = ImageDraw.Draw(canvas), side + _TITLE, heat.outside(cam)
     said = f"{share:.0%} of it lies outside the lung fields" + (": look twice" if share > heat.BOUND else "")
-    colour = _ALARM if share > heat.BOUND else _INK
+    colour = sheet.alarm if share > heat.BOUND else sheet.ink
     pen.text((_MARGIN, foot + 13), said if top > 0 else "", fill=colour, font=_font(12), anchor="lm")
-    pen.text((_MARGIN, foot + 31), _NOTICE, fill=_INK, font=_font(12), anchor="lm")
-    _draw_bar(canvas, left=side + 2 * _MARGIN, height=side, top=top)
+    pen.text((_MARGIN, foot + 31), _NOTICE, fill=sheet.ink, font=_font(12), anchor="lm")
+    _draw_bar(canvas, sheet, left=side + 2 * _MARGIN, height=side, top=top)
     return canvas
 
 
@@ -136,16 +152,16 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)  # Pillow's own: no font of the machine is needed
 
 
-def _write_title(canvas: Image.Image, title: str) -> None:
+def _write_title(canvas: Image.Image, title: str, sheet: _Sheet) -> None:
     pen, room, size = ImageDraw.Draw(canvas), canvas.width - 2 * _MARGIN, 20
     while size > 10 and pen.textlength(title, font=_font(size)) > room:
         size -= 1
     while len(title) > 4 and pen.textlength(title, font=_font(size)) > room:
         title = f"{title[:-2]}…"
-    pen.text((_MARGIN, _TITLE // 2), title, fill=_INK, font=_font(size), anchor="lm")
+    pen.text((_MARGIN, _TITLE // 2), title, fill=sheet.ink, font=_font(size), anchor="lm")
 
 
-def _draw_bar(canvas: Image.Image, *, left: int, height: int, top: float) -> None:
+def _draw_bar(canvas: Image.Image, sheet: _Sheet, *, left: int, height: int, top: float) -> None:
     """The scale: from 0 to the highest contribution of this film, as opaque as on a mid-gray film."""
     pen, small = ImageDraw.Draw(canvas), _font(13)
     share = np.linspace(1, 0, height, dtype=np.float32)[:, np.newaxis]
@@ -155,10 +171,10 @@ def _draw_bar(canvas: Image.Image, *, left: int, height: int, top: float) -> Non
     canvas.paste(Image.fromarray(bar), (left, _TITLE))
     for part in (1.0, 0.75, 0.5, 0.25, 0.0):
         y = _TITLE + round((1 - part) * (height - 1))
-        pen.line((left + _BAR, y, left + _BAR + 4, y), fill=_INK)
+        pen.line((left + _BAR, y, left + _BAR + 4, y), fill=sheet.ink)
         text = f"+{part * top:.2g}" if part and top > 0 else "0"
-        pen.text((left + _BAR + 8, y), text, fill=_INK, font=small, anchor="lm")
-    label = Image.new("RGB", (height, 18), _PAPER)
+        pen.text((left + _BAR + 8, y), text, fill=sheet.ink, font=small, anchor="lm")
+    label = Image.new("RGB", (height, 18), sheet.paper)
     text = "contribution to the logit" if top > 0 else "nothing speaks for this class"
-    ImageDraw.Draw(label).text((height // 2, 9), text, fill=_INK, font=small, anchor="mm")
+    ImageDraw.Draw(label).text((height // 2, 9), text, fill=sheet.ink, font=small, anchor="mm")
     canvas.paste(label.rotate(90, expand=True), (canvas.width - 18 - 4, _TITLE))

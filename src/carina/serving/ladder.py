@@ -33,11 +33,24 @@ CONFIDENCE = 0.95  # of every lower limit that is asked for, one-sided
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """One thing a step asks for: what, whether it is there, and what was found."""
+    """One thing a step asks for: what, whether it is there, and what was found.
+
+    ``states`` are the names under which a person states it; what has none is measured.
+    """
 
     asks: str
     met: bool
     found: str
+    states: tuple[str, ...] = ()
+
+    @property
+    def line(self) -> str:
+        """What is asked for, and how it is stated on the command line."""
+        return ": ".join((self.asks, *([] if not self.states else [self._options])))
+
+    @property
+    def _options(self) -> str:
+        return " ".join(f"--evidence {name}=…" for name in self.states)
 
 
 def current(session: Session) -> Ladder:
@@ -117,7 +130,7 @@ def take(
     found = demands(session, settings, step, evidence, now) if up > 0 else []
     missing = [each for each in found if not each.met]
     if missing:
-        listed = "; ".join(f"{each.asks} ({each.found})" for each in missing)
+        listed = "; ".join(f"{each.line} ({each.found})" for each in missing)
         raise StepError(f"{step}: not yet. It asks for: {listed}")
     model = monitoring.on_duty(session)
     kept = {
@@ -144,15 +157,17 @@ def _audited(evidence: Mapping[str, str], asked: RollOut) -> list[Demand]:
     report = evidence.get("report", "").strip()
     return [
         Demand(
-            f"a sensitivity of at least {least:.0%} shown on films read here: --evidence diseased=N "
-            "--evidence found=N (people; lower limit at 95 %)",
+            f"a sensitivity of at least {least:.0%} shown on films read here (people with disease, and how "
+            "many of them were found; lower limit at 95 %)",
             known and limit >= least,
             f"{found} of {diseased} found: at least {_down(limit)}" if known else "not stated",
+            ("diseased", "found"),
         ),
         Demand(
-            "where the audit is written down: --evidence report=… (a file's name, or its SHA-256)",
+            "where the audit is written down (a file's name, or its SHA-256)",
             bool(report),
             report or "not stated",
+            ("report",),
         ),
     ]
 
@@ -215,7 +230,7 @@ def _unflagged_read(session: Session, asked: RollOut) -> Demand:
 
 def _signed(evidence: Mapping[str, str]) -> Demand:
     who = evidence.get("approved_by", "").strip()
-    return Demand("who answers for it: --evidence approved_by=…", bool(who), who or "nobody")
+    return Demand("who answers for it", bool(who), who or "nobody", ("approved_by",))
 
 
 def _count(evidence: Mapping[str, str], name: str) -> int | None:

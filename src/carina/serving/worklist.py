@@ -93,9 +93,10 @@ class Row:
     read_by: str | None
     films: int = 0
     modalities: tuple[str, ...] = ()
+    file: str | None = None  # what an uploaded file was called
 
 
-_COLUMNS = tuple(name for name in Row.__slots__ if name not in ("films", "modalities"))
+_COLUMNS = tuple(name for name in Row.__slots__ if name not in ("films", "modalities", "file"))
 
 
 def page(session: Session, wanted: Filter, offset: int = 0, limit: int = PAGE) -> list[Row]:
@@ -111,18 +112,23 @@ def rows(session: Session, numbers: list[int]) -> list[Row]:
     asked = session.execute(select(*columns).where(Study.id.in_(numbers)))
     found: dict[int, dict[str, Any]] = {row["id"]: dict(row) for row in asked.mappings()}
     counted = (
-        select(Instance.study_id, func.count())
+        select(Instance.study_id, func.count(), func.min(Instance.name))
         .where(Instance.study_id.in_(numbers))
         .group_by(Instance.study_id)
     )
-    films = {study: count for study, count in session.execute(counted)}  # noqa: C416
+    films = {study: (count, name) for study, count, name in session.execute(counted)}
     kinds: dict[int, dict[str, None]] = {}
     series = select(Series.study_id, Series.modality).where(Series.study_id.in_(numbers)).order_by(Series.id)
     for study, modality in session.execute(series):
         if modality:
             kinds.setdefault(study, {})[modality] = None
     return [
-        Row(**found[number], films=films.get(number, 0), modalities=tuple(kinds.get(number, ())))
+        Row(
+            **found[number],
+            films=films.get(number, (0, None))[0],
+            modalities=tuple(kinds.get(number, ())),
+            file=films.get(number, (0, None))[1],
+        )
         for number in numbers
         if number in found
     ]

@@ -11,9 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sqlalchemy import update
 from starlette.testclient import TestClient
 
 from carina.images.read import read
+from carina.serving.housekeeping import REMOVED
+from carina.serving.schema import Instance
 from carina.serving.web.app import create_app
 from tests.films import chest, dicom, encode
 from tests.serving.web.scene import Scene, phantom_file
@@ -162,7 +165,19 @@ def test_heat_maps_are_for_sites_that_allow_them(scene: Scene, client: Client, t
     assert min(shown.size) > 400
 
 
-def test_pixels_that_are_not_kept_any_more_are_said_to_be_gone(scene: Scene, client: Client) -> None:
+def test_pixels_that_were_let_go_are_said_to_be_and_where_the_film_is(scene: Scene, client: Client) -> None:
+    study = scene.study(film=encode(chest(), "PNG"))
+    with scene.database.write() as session:
+        session.execute(update(Instance).values(path=REMOVED))
+    viewer = client("viewer")
+    instance = viewer.get(f"/api/v1/studies/{study}").json()["instances"][0]["id"]
+    answer = viewer.get(f"/api/v1/instances/{instance}/pixels")
+    assert answer.status_code == 410
+    assert "its pixels were let go. What was said of it stays. The PACS has the film." in answer.text
+    assert viewer.get(f"/studies/{study}").status_code == 200
+
+
+def test_a_file_that_is_missing_is_said_to_be_a_fault(scene: Scene, client: Client) -> None:
     study = scene.study(film=encode(chest(), "PNG"))
     for path in scene.archive.root.rglob("*"):
         if path.is_file() and len(path.name) >= 60:
@@ -172,4 +187,4 @@ def test_pixels_that_are_not_kept_any_more_are_said_to_be_gone(scene: Scene, cli
     for what in ("pixels", "file"):
         answer = viewer.get(f"/api/v1/instances/{instance}/{what}")
         assert answer.status_code == 410
-        assert "not kept any more" in answer.text
+        assert "is not in the archive: tell whoever runs Carina" in answer.text

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,9 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
+from carina.serving.schema import Event, Study
 from carina.serving.web.app import create_app
+from tests.films import chest, encode
 from tests.serving.web.browser import chromium, served
 from tests.serving.web.conftest import PASSWORD
 from tests.serving.web.scene import NOW, Scene, phantom_file
@@ -161,6 +166,44 @@ def test_the_order_changes_under_the_readers_eyes_and_the_selection_stays(
     assert order(page) == [loud, first, second]
     assert chosen(page) == second
     assert page.locator("#faults").inner_text() == ""
+    assert seen.well_behaved(), (seen.dialogs, seen.faults, seen.foreign)
+
+
+def test_films_are_dropped_onto_the_page_and_an_open_list_changes_by_itself(
+    scene: Scene, place: str, seen: Seen, films: bytes
+) -> None:
+    quiet = scene.study(said="unflagged")
+    page = seen.sign_in(place)
+    page.keyboard.press("j")
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w") as archive:
+        for number in range(2):
+            archive.writestr(f"in the zip {number}.png", encode(chest(seed=number), "PNG"))
+    sent = {"film.dcm": films, "film.png": encode(chest(seed=7), "PNG"), "more.zip": zipped.getvalue()}
+    desk = seen.context.new_page()
+    desk.goto(f"{place}/upload")
+    dragged = desk.evaluate_handle(
+        """files => {
+          const dragged = new DataTransfer();
+          for (const [name, content] of files)
+            dragged.items.add(new File([Uint8Array.from(atob(content), (each) => each.charCodeAt(0))], name));
+          return dragged;
+        }""",
+        [[name, base64.b64encode(content).decode()] for name, content in sent.items()],
+    )
+    desk.dispatch_event("#upload", "drop", {"dataTransfer": dragged})
+    until(desk, "document.querySelectorAll('#sent a').length === 4", 60)
+    assert "in the zip 1.png" in desk.locator("#sent").inner_text()
+    until(page, "document.querySelectorAll('tbody tr').length === 5", 60)
+    assert order(page)[-1] == quiet, "what nobody has looked at stands above what was not flagged"
+    assert "film.png" in page.locator("tbody").inner_text(), "a picture without a header is told by its name"
+    last = order(page)[3]
+    with scene.database.write() as session:
+        found = session.get_one(Study, last)
+        found.rank, found.weight, found.outcome, found.urgency = 0, -0.9, "flagged", "now"
+        session.add(Event(at=scene.now, kind="study", study_id=last))
+    until(page, f"document.querySelector('tbody tr').dataset.id === '{last}'", 60)
+    assert chosen(page) == quiet, "the selection stays where it was"
     assert seen.well_behaved(), (seen.dialogs, seen.faults, seen.foreign)
 
 
@@ -320,6 +363,7 @@ def test_axe_finds_no_fault_on_any_page(
         "/upload",
         "/deliveries",
         "/people",
+        "/roll-out",
         "/log",
         "/about",
     ):

@@ -238,3 +238,23 @@ def test_long_lists_are_counted_once_for_all_who_ask_within_a_moment(
     assert viewer.get("/api/v1/worklist", params={"q": "nobody"}).json()["total"] == 0
     app.state.site.counted.seconds = 0.0
     assert total() == 4
+
+
+def test_the_roll_out_page_asks_for_what_the_next_step_needs_and_takes_it(
+    scene: Scene, client: Client
+) -> None:
+    viewer, admin = client("viewer"), client("admin")
+    assert "take-step" not in viewer.get("/roll-out").text
+    page = admin.get("/roll-out").text
+    for name in ("diseased", "found", "report", "approved_by"):
+        assert f'name="{name}"' in page
+    assert "--evidence" not in page, "a page has forms, a command line has options"
+    stated = {"diseased": "120", "found": "100", "report": "audit.html", "approved_by": "Ada"}
+    refused = admin.post("/api/v1/step", json={"step": "silent", "evidence": stated})
+    assert (refused.status_code, "100 of 120 found: at least 7" in refused.text) == (409, True)
+    stated["found"] = "118"
+    assert admin.post("/api/v1/step", json={"step": "silent", "evidence": stated}).json()["step"] == "silent"
+    page = admin.get("/roll-out").text
+    assert "by admin" in page
+    assert 'id="step-down"' in page
+    assert "14 days on the step silent" in page

@@ -14,6 +14,7 @@ from sqlalchemy import select
 
 from carina.errors import CarinaError
 from carina.serving import auditlog
+from carina.serving.housekeeping import REMOVED
 from carina.serving.schema import Instance, Model, PredictionRow
 from carina.serving.web import listing
 from carina.serving.web.darkroom import Unopened
@@ -29,6 +30,8 @@ _ABSENT: Answers = {404: {"description": "there is no such film"}}
 _KEPT = "private, max-age=3600"  # in the browser of whoever was allowed to see it
 _CHUNK = 1 << 18
 _PNG: Answers = {200: {"content": {"image/png": {}}}, **_ABSENT}
+_KINDS = ("application/dicom", "image/jpeg", "image/png")
+_FILE: Answers = {200: {"content": {kind: {} for kind in _KINDS}}, **_ABSENT}
 
 
 class _Png(Response):
@@ -69,7 +72,7 @@ def pixels(instance_id: InstanceId, site: Here, person: Viewer) -> Response:
     return _Bytes(film.pixels, headers=headers)
 
 
-@router.get("/instances/{instance_id}/file", response_class=_Bytes, responses=_ABSENT)
+@router.get("/instances/{instance_id}/file", response_class=_Bytes, responses=_FILE)
 def file(instance_id: InstanceId, site: Here, person: Viewer) -> StreamingResponse:
     """The file, byte for byte as it was sent."""
     instance = _instance(site, instance_id)
@@ -77,7 +80,7 @@ def file(instance_id: InstanceId, site: Here, person: Viewer) -> StreamingRespon
     try:
         handle = site.archive.open(instance.path)
     except (OSError, CarinaError):
-        raise HTTPException(410, "the pixels of this study are not kept any more") from None
+        raise HTTPException(410, _gone(instance)) from None
     with site.database.write() as session:
         auditlog.append(
             session, person.name, "file taken", f"study {instance.study_id}", {"instance": instance.id}
@@ -88,9 +91,6 @@ def file(instance_id: InstanceId, site: Here, person: Viewer) -> StreamingRespon
     }
     kind = instance.media_type if instance.media_type in _KINDS else "application/octet-stream"
     return StreamingResponse(_pieces(handle), media_type=kind, headers=headers)
-
-
-_KINDS = ("application/dicom", "image/jpeg", "image/png")
 
 
 @router.get("/instances/{instance_id}/heat-map", response_class=_Png, responses=_PNG)
@@ -145,4 +145,14 @@ def _content(site: Site, instance: Instance) -> bytes:
         with site.archive.open(instance.path) as file:
             return file.read(site.settings.dicom.largest_instance)
     except (OSError, CarinaError):
-        raise HTTPException(410, "the pixels of this study are not kept any more") from None
+        raise HTTPException(410, _gone(instance)) from None
+
+
+def _gone(instance: Instance) -> str:
+    """Why a film is not there, in a sentence for people."""
+    if instance.path == REMOVED:
+        return (
+            "This film was read and, as this site keeps them, its pixels were let go. What was said of it "
+            "stays. The PACS has the film."
+        )
+    return "The file of this film is not in the archive: tell whoever runs Carina. The PACS has the film."

@@ -259,6 +259,7 @@ class DemandFacts(BaseModel):
     asks: str
     met: bool
     found: str
+    states: tuple[str, ...]  # the names of `evidence` under which a person states it; none: it is measured
 
 
 class StepWanted(BaseModel):
@@ -277,7 +278,7 @@ StepFacts.model_rebuild()
 def step(site: Here, person: Viewer) -> StepFacts:
     """The step of the roll-out, and what the next one asks for."""
     with site.database.read() as session:
-        return _step(site, session)
+        return step_facts(site, session)
 
 
 @router.post("/step", responses={409: {"description": "not yet, and what is missing"}})
@@ -286,12 +287,13 @@ def take_step(wanted: StepWanted, site: Here, person: Admin) -> StepFacts:
     try:
         with site.database.write() as session:
             ladder.take(session, site.settings, wanted.step, person.name, wanted.evidence, site.clock())
-            return _step(site, session)
+            return step_facts(site, session)
     except StepError as error:
         raise HTTPException(409, str(error)) from None
 
 
-def _step(site: Site, session: Session) -> StepFacts:
+def step_facts(site: Site, session: Session) -> StepFacts:
+    """Where the site stands, and what the next step asks for while nothing has been stated."""
     here = ladder.current(session)
     newest = session.scalar(select(Step).order_by(Step.id.desc()).limit(1))
     place = ladder.STEPS.index(here) + 1

@@ -36,7 +36,7 @@ from carina.serving.web import (
     signing,
 )
 from carina.serving.web.darkroom import Darkroom
-from carina.serving.web.forms import NOTICE
+from carina.serving.web.forms import NOTICE, Answers, Fault
 from carina.serving.web.guard import Guard, host_name
 from carina.serving.web.live import Feed
 from carina.serving.web.site import DutyStatus, Site, utc_now
@@ -48,6 +48,17 @@ if TYPE_CHECKING:
 _PROGRAMS = ("/api/", "/dicom-web/", "/metrics")  # they get 401, not a page to sign in
 _LIST_BYTES = 16 * 2**20  # of a CSV of reports
 _MULTIPART = 2**20  # bytes of a request around the file itself
+_EVERYWHERE: Answers = {
+    400: {"description": "the request cannot be understood"},
+    401: {"description": "nobody has signed in, or the key opens nothing"},
+    403: {"description": "this needs another role"},
+    413: {"description": "larger than is taken"},
+    422: {
+        "description": "not possible, in a sentence; or what was asked wrongly",
+        "content": {"application/json": {"schema": Fault.model_json_schema()}},
+    },
+    503: {"description": "the database does not answer"},
+}
 _SILENT = "the database does not answer; films that are sent now are refused, and must be sent again"
 
 
@@ -91,6 +102,7 @@ def create_app(
         redoc_url=None,
         lifespan=lifespan,
         separate_input_output_schemas=False,
+        responses=_EVERYWHERE,
     )
     app.state.site = site
     for part in (api, api_films, api_intake, api_results, api_admin, pages, probes, signing):

@@ -26,7 +26,7 @@ def heat(head: dict[str, Any], data: bytes) -> Message:
 
     square, _ = load(data, Preparation.from_dict(head["preparation"]), name=head["name"])
     cam = np.frombuffer(base64.b64decode(head["cam"]), np.float16).reshape(head["cam_shape"])
-    return {}, png(overlay(square, cam.astype(np.float32), head["title"]))
+    return {}, png(overlay(square, cam.astype(np.float32), head["title"], dark=True))
 
 
 def work(head: dict[str, Any], data: bytes) -> Message:

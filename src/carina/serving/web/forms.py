@@ -29,6 +29,12 @@ class _Form(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class Fault(BaseModel):
+    """Why there is no other answer: a sentence for people, or each field that is wrong."""
+
+    detail: str | list[dict[str, Any]]
+
+
 class Row(BaseModel):
     """One row of the worklist. ``waiting`` is in seconds, until now or until it was read."""
 

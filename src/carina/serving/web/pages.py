@@ -16,11 +16,12 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from carina import __version__
-from carina.serving import people, worklist
+from carina.serving import ladder, people, worklist
 from carina.serving.people import Person, Role
-from carina.serving.schema import AuditEntry, Delivery, Event, JobState, Rank
+from carina.serving.schema import AuditEntry, Delivery, Event, JobState, Rank, Step
 from carina.serving.web import dashboard, facts, listing, words
 from carina.serving.web.api import healthy_classes
+from carina.serving.web.api_results import step_facts
 from carina.serving.web.forms import NOTICE, Number
 from carina.serving.web.plots import meter
 from carina.serving.web.site import Here, Site, faults, model_card, step
@@ -235,6 +236,19 @@ def people_(request: Request, site: Here, person: Admin) -> Response:
         return _page(
             request, site, session, person, "people.html",
             users=people.users(session), keys=people.keys(session), roles=list(Role),
+        )  # fmt: skip
+
+
+@router.get("/roll-out")
+def roll_out(request: Request, site: Here, person: Viewer) -> Response:
+    """Which step the site is on, what the next one asks for, and how each was reached."""
+    with site.database.read() as session:
+        told = step_facts(site, session)
+        taken = session.scalars(select(Step).order_by(Step.id.desc()).limit(LOG_ROWS)).all()
+        return _page(
+            request, site, session, person, "roll-out.html",
+            told=told, taken=taken, steps=words.STEPS, stated=words.STATED,
+            below=ladder.STEPS[: ladder.STEPS.index(told.step)],
         )  # fmt: skip
 
 

@@ -111,3 +111,18 @@ def years(study: Study | Row) -> str:
 def plain(value: Any) -> Any:
     """A value for JSON: times in ISO 8601, everything else as it is."""
     return value.isoformat() if isinstance(value, datetime) else value
+
+
+STEPS = {  # of the roll-out, and what happens on each
+    "audit": "The model is held against films that were read here. Its results go nowhere.",
+    "silent": "What comes in is scored, and what it would have done is measured. Its results go nowhere.",
+    "prioritise": "Studies are ordered by it, and results go out.",
+    "rule-out suggestion": "Some unflagged studies are marked “likely clear”. An alarm takes that back.",
+}
+STATED = {  # evidence by its name: what a form calls it, and whether it is a number
+    "diseased": ("People with disease in the audit", True),
+    "found": ("How many of them it found", True),
+    "report": ("Where the audit is written down", False),
+    "approved_by": ("Who answers for it", False),
+    "reason": ("Why", False),
+}

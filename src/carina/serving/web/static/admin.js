@@ -38,6 +38,15 @@ on("#add-key", "submit", async (form) => {
   const { key } = await ask("POST", "/api/v1/keys", fields(form));
   document.getElementById("made-key").value = `${key} (shown this once)`;
 });
+on("#take-step", "submit", async (form) => {
+  await ask("POST", "/api/v1/step", { step: form.dataset.step, evidence: fields(form) });
+  location.reload();
+});
+on("#step-down", "submit", async (form) => {
+  const { step, reason } = fields(form);
+  await ask("POST", "/api/v1/step", { step, evidence: { reason } });
+  location.reload();
+});
 on("#verify", "click", async () => {
   const found = await ask("GET", "/api/v1/audit-log/verify");
   const place = document.getElementById("verdict");
