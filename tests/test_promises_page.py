@@ -17,4 +17,4 @@ def test_every_figure_belongs_to_a_promise_and_names_its_command() -> None:
         found = promises.figure(path.stem)
         assert found is not None
         assert found.name == path.stem in names
-        assert found.command.startswith(("python -m ", "make ", "pytest "))
+        assert found.command.startswith(("python -m ", "python benchmarks/", "make ", "pytest "))

@@ -168,7 +168,7 @@ def _kill_mid_send(site: Site, pacs: Pacs) -> None:
         return  # everything has arrived already
     site.kill()
     pacs.go_on.set()
-    site.start()
+    site.start(ready=False)  # the second PACS is away, and /ready says so
 
 
 def _in_state(site: Site, destination: str, state: JobState) -> int:

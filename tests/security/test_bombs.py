@@ -66,6 +66,8 @@ def zips(size: int) -> Iterator[tuple[str, bytes]]:
     """Archives that inflate to ``size`` bytes, or hold each other."""
     inner = _zipped(("0.dcm", bytes(size // 8)))
     yield "flat.zip", _zipped(*((f"{number}.dcm", bytes(size // 8)) for number in range(8)))
+    film = bytes(128) + b"DICM" + bytes(size // 8)
+    yield "like_films.zip", _zipped(*((f"{number}.dcm", film) for number in range(8)))
     yield "nested.zip", _zipped(*((f"{number}.zip", inner) for number in range(8)))
     same = io.BytesIO()
     with zipfile.ZipFile(same, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -75,7 +77,7 @@ def zips(size: int) -> Iterator[tuple[str, bytes]]:
 
 def test_no_bomb_goes_off(house: House, tell: Tell, soak: bool) -> None:
     size, patience = (2**30, 10.0) if soak else (2**26, 30.0)
-    before, waits, refused, sent = house.memory(), [], 0, {}
+    before, waits, refused = house.memory(), [], 0
     house.forget_peak()
     with doors(house) as ways:
         for number, (name, content) in enumerate(bombs(size)):
@@ -91,8 +93,8 @@ def test_no_bomb_goes_off(house: House, tell: Tell, soak: bool) -> None:
                 if answer.taken:
                     until(house.at_rest, 60)
                     said = house.outcomes().get(answer.sha256, [])
-                    assert {outcome for outcome, _ in said} == {NOT_ANALYSED}, (name, way, said)
-                    sent[name] = said[0][1]
+                    if said or way == chosen[0]:  # by the second way it is a film that is known
+                        assert {outcome for outcome, _ in said} == {NOT_ANALYSED}, (name, way, said)
                 else:
                     refused += 1
                 waits.append((time.monotonic() - begin, name, way))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import threading
@@ -34,6 +35,7 @@ class Siege:
     def __post_init__(self) -> None:
         self._stack, self._over = ExitStack(), threading.Event()
         self._open: dict[socket.socket, float] = {}
+        low = [os.open(os.devnull, os.O_RDONLY) for _ in range(64)]  # pynetdicom selects: below 1,024 only
         for number in range(self.drips + self.silent):
             sock = self._stack.enter_context(socket.create_connection(("127.0.0.1", self.port), timeout=10))
             if number < self.drips:
@@ -41,6 +43,8 @@ class Siege:
                     sock.sendall(b"\x01\x00\x00\x00\x01\x00")  # of 256 bytes, of which little comes
             sock.settimeout(0)
             self._open[sock] = time.monotonic()
+        for descriptor in low:
+            os.close(descriptor)
         self._drops = threading.Thread(target=self._drip)
         self._drops.start()
 

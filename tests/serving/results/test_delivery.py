@@ -266,6 +266,22 @@ def test_a_place_that_stays_away_makes_dead_letters(
     assert [str(each.state) for each in rows(sqlite)] == ["dead"]
 
 
+def test_what_a_person_asks_for_again_waits_for_no_pause(
+    sqlite: Database, settings: Settings, shelf: Shelf, post: Post, clock: Clock
+) -> None:
+    chosen = site(settings, {**RIS, "patience_hours": 1})
+    planned(sqlite, shelf, chosen, "now")
+    post.closed.set()
+    delivery = Delivery(chosen, sqlite, shelf, connect=post, clock=clock)
+    delivery.step()
+    clock.now += timedelta(hours=2)
+    delivery.step()
+    post.closed.clear()
+    with sqlite.write() as session:
+        assert plan.again(session, clock.now) == 1
+    assert delivery.step() == 1
+
+
 def test_waits_double_and_stay_within_a_quarter_of_an_hour_and_a_half_more(
     sqlite: Database, settings: Settings, shelf: Shelf
 ) -> None:

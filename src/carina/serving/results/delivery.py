@@ -90,7 +90,8 @@ class Delivery:
 
     def _drain(self, destination: Destination, stop: threading.Event) -> int:
         """Send what is due for one destination over one connection."""
-        if self._paused.get(destination.name, self._clock()) > self._clock():
+        paused = self._paused.get(destination.name, self._clock()) > self._clock()
+        if paused and not self._asked_for(destination):
             return 0
         link, sent = None, 0
         try:
@@ -116,6 +117,13 @@ class Delivery:
         finally:
             _close(link)
         return sent
+
+    def _asked_for(self, destination: Destination) -> bool:
+        """Whether a person wants a dead letter tried again, and nobody has: that waits for no pause."""
+        again = (Row.state == JobState.WAITING) & (Row.attempts == 0) & Row.error.is_not(None)
+        with self._database.read() as session:
+            asked = select(Row.id).where(Row.destination == destination.name, again).limit(1)
+            return session.scalar(asked) is not None
 
     def _claim(self, destination: Destination) -> int | None:
         now = self._clock()
