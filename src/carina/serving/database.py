@@ -135,7 +135,10 @@ def _options(backend: str) -> dict[str, Any]:
     """
     if backend == "sqlite":
         connect = {"timeout": WAIT, "check_same_thread": False}
-        return {"hide_parameters": True, "connect_args": connect, "pool_size": 64, "max_overflow": 0}
+        from sqlalchemy.pool import QueuePool
+
+        pool = {"poolclass": QueuePool, "pool_size": 64, "max_overflow": 0}
+        return {"hide_parameters": True, "connect_args": connect, **pool}
     return {"hide_parameters": True, "pool_pre_ping": True, "pool_size": 10, "max_overflow": 20}
 
 
