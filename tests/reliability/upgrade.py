@@ -110,6 +110,7 @@ def load(folder: Path, bundle: Path, size: Size) -> Found:
         returned = Database(f"sqlite:///{folder / 'restored' / 'carina.sqlite'}")
         saved = check_kept(early, returned, folder / "restored" / "archive")
         rows, whole = _step(returned, folder)
+        site.database.close()  # its connections are older than the backup's, see docs/log.md
         refusal = _refused(site)
         returned.close()
     return Found(len(ledger), kept, int(facts["films"]), saved, rows, whole, refusal)

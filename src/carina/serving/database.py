@@ -128,9 +128,17 @@ class Database:
 
 
 def _options(backend: str) -> dict[str, Any]:
-    """For the engine; no error message may quote what is kept: it ends in a log."""
+    """For the engine; no error message may quote what is kept: it ends in a log.
+
+    SQLite's connections stay open: one that closes was seen to take the locks of the others with it, and then
+    another program's end removes the write-ahead log under them (docs/log.md).
+    """
     if backend == "sqlite":
-        return {"hide_parameters": True, "connect_args": {"timeout": WAIT, "check_same_thread": False}}
+        connect = {"timeout": WAIT, "check_same_thread": False}
+        from sqlalchemy.pool import QueuePool
+
+        pool = {"poolclass": QueuePool, "pool_size": 64, "max_overflow": 0}
+        return {"hide_parameters": True, "connect_args": connect, **pool}
     return {"hide_parameters": True, "pool_pre_ping": True, "pool_size": 10, "max_overflow": 20}
 
 
