@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, event, insert, select, text
@@ -50,6 +55,34 @@ def test_sqlite_waits_for_the_disk_and_for_other_writers(sqlite: Database) -> No
             session.scalar(text(f"PRAGMA {name}")) for name in ("journal_mode", "synchronous", "foreign_keys")
         ]
     assert pragmas == ["wal", 2, 1]  # 2: FULL
+
+
+_LOOKS_AND_ENDS = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+connection.execute("SELECT * FROM events").fetchall()
+connection.close()
+"""
+
+
+def test_another_process_that_ends_leaves_the_write_ahead_log(sqlite: Database, tmp_path: Path) -> None:
+    """It takes itself for the last one where this process has lost its locks: by closing the file once."""
+    path = tmp_path / "carina.sqlite"
+    with sqlite.read() as one, sqlite.read() as two:
+        for session in (one, two):
+            session.scalars(select(Event)).all()
+    second = Database(f"sqlite:///{path}")
+    with second.read() as session:
+        session.scalars(select(Event)).all()
+    second.close()
+    other = [sys.executable, "-c", _LOOKS_AND_ENDS, str(path)]
+    subprocess.run(other, check=True)
+    assert path.with_name("carina.sqlite-wal").exists()
+    with sqlite.write() as session:
+        session.add(Event(at=NOW, kind="study", study_id=None))
+    subprocess.run(other, check=True)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT kind FROM events").fetchall() == [("study",)]
 
 
 def noting(kind: str) -> Callable[[Connection], str]:

@@ -128,26 +128,23 @@ class Database:
 
 
 def _options(backend: str) -> dict[str, Any]:
-    """For the engine; no error message may quote what is kept: it ends in a log.
-
-    SQLite's connections stay open: one that closes was seen to take the locks of the others with it, and then
-    another program's end removes the write-ahead log under them (docs/log.md).
-    """
+    """For the engine; no error message may quote what is kept: it ends in a log."""
     if backend == "sqlite":
-        connect = {"timeout": WAIT, "check_same_thread": False}
-        from sqlalchemy.pool import QueuePool
-
-        pool = {"poolclass": QueuePool, "pool_size": 64, "max_overflow": 0}
-        return {"hide_parameters": True, "connect_args": connect, **pool}
+        return {"hide_parameters": True, "connect_args": {"timeout": WAIT, "check_same_thread": False}}
     return {"hide_parameters": True, "pool_pre_ping": True, "pool_size": 10, "max_overflow": 20}
 
 
 def _make_private(_dialect: Any, _record: object, arguments: list[Any], _options: object) -> None:
-    """A new file is its owner's alone, whatever the umask; SQLite gives its other files the same mode."""
+    """A new file is its owner's alone, whatever the umask; SQLite gives its other files the same mode.
+
+    One that is there is never opened here: closing it would take the locks of all connections that this
+    process has to it (POSIX; sqlite.org/howtocorrupt.html, 2.2), and another process that ends would then
+    remove the write-ahead log under them.
+    """
     path = str(arguments[0]) if arguments else ""
     if path and not path.startswith((":", "file:")):
-        with suppress(OSError):  # connecting says what is wrong
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        with suppress(OSError):  # it is there; and what is wrong else, connecting says
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
