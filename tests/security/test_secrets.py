@@ -98,7 +98,7 @@ def test_planted_names_and_passwords_are_found_nowhere(house: House, tell: Tell,
         f"metrics, errors, audit log and answers: {len(found)}",
     )
     assert found == set()
-    assert len(house.said()) > 500
+    assert "stored" in house.said()
     with house.database.engine.connect() as connection:
         dump = "\n".join(connection.connection.driver_connection.iterdump())  # type: ignore[union-attr]
     assert not [secret for secret in (PASSWORD, *house.keys.values()) if secret in dump], "hashes only"

@@ -28,6 +28,7 @@ MATRIX = {  # every route there is; a new one must be written down here
     ("GET", "/metrics"): VIEWER,
     ("GET", "/people"): ADMIN,
     ("GET", "/ready"): OPEN,
+    ("GET", "/roll-out"): VIEWER,
     ("GET", "/sign-in"): OPEN,
     ("POST", "/sign-in"): OPEN,
     ("GET", "/studies/{study_id}"): VIEWER,
