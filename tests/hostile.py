@@ -192,6 +192,8 @@ def _odd_dicom() -> Iterator[tuple[str, bytes, str]]:
     yield "unknown_syntax.dcm", films.dicom(pixels, MPEG2MPML, frame=bytes(64)), "unsupported"
     yield "wide_stream.dcm", films.dicom(films.chest(), JPEGLSLossless, Columns=100), "unreadable"
     yield "nested.dcm", nested_header(3000), "unreadable"
+    yield "endless.dcm", endless_header(2**23), "unreadable"
+    yield "endless_sequence.dcm", endless_header(2**23, within=True), "unreadable"
 
 
 def _without_pixels() -> bytes:
@@ -206,3 +208,12 @@ def nested_header(depth: int) -> bytes:
     item = struct.pack("<HH2sHI", 0x0008, 0x1140, b"SQ", 0, 0xFFFFFFFF)
     item += struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
     return content[:at] + item * depth + content[at:]
+
+
+def endless_header(size: int, *, within: bool = False) -> bytes:
+    """``size`` bytes of zeros after the mark: empty elements without end, ``within`` a sequence or not."""
+    film = films.dicom(films.chest())
+    at = film.rfind(struct.pack("<HH2s", 0x7FE0, 0x0010, b"OB"))
+    item = struct.pack("<HH2sHI", 0x0008, 0x1140, b"SQ", 0, 0xFFFFFFFF)
+    item += struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
+    return film[:at] + (item if within else b"") + bytes(size) + film[at:]

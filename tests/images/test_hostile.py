@@ -13,7 +13,7 @@ import films
 import hostile
 import pytest
 
-from carina.errors import ImageError
+from carina.errors import ImageError, UnreadableImage
 from carina.images.read import read
 
 
@@ -72,6 +72,12 @@ def test_reading_hostile_files_leaves_no_open_files(hostile_folder: tuple[Path, 
                 read(folder / name)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+
+
+@pytest.mark.parametrize("name", ["endless.dcm", "endless_sequence.dcm"])
+def test_a_header_without_end_is_left_early(hostile_folder: tuple[Path, dict[str, str]], name: str) -> None:
+    with pytest.raises(UnreadableImage, match="more elements than any film"):
+        read(hostile_folder[0] / name)
 
 
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "TIFF", "WEBP", "BMP", *films.COMPRESSED, *films.NATIVE])

@@ -22,6 +22,7 @@ from carina.images.brightness import GrayScale, Lut, Window
 from carina.images.codestream import JPEG_2000, decode_frame, frame_size
 from carina.images.gray import luminance
 from carina.images.limits import AGAIN, EXPORT_AGAIN, MAX_STRETCH, check_frames, check_size
+from carina.images.patience import Patience
 from carina.images.pixeldata import (
     DEFLATED,
     ELEMENTS,
@@ -175,12 +176,12 @@ def _parse(data: bytes, name: str, max_pixels: int) -> tuple[Any, str, memoryvie
     import pydicom.filereader
     from pydicom.uid import UID
 
-    stream = io.BytesIO(data)
+    stream: Any = Patience(io.BytesIO(data))
     pydicom.filereader.read_preamble(stream, force=True)
     meta = pydicom.filereader._read_file_meta_info(stream)
     syntax = str(facts.value(meta, "TransferSyntaxUID") or "").strip()
     if syntax == DEFLATED:
-        stream = io.BytesIO(_inflate(data[stream.tell() :], name, 4 * max_pixels + 16_000_000))
+        stream = Patience(io.BytesIO(_inflate(data[stream.tell() :], name, 4 * max_pixels + 16_000_000)))
         ds = pydicom.filereader.read_dataset(stream, False, True, stop_when=_at_pixels)
         _check_whole(ds, name)
         return ds, syntax, memoryview(stream.read()), "<"

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 from carina.errors import ImageError, ImageTooLarge, TruncatedImage, UnreadableImage
 from carina.images.limits import AGAIN, check_file_size
+from carina.images.patience import EndlessHeader
 from carina.images.quiet import quiet
 
 Source = str | os.PathLike[str] | bytes
@@ -56,6 +57,8 @@ def translated(name: str, error: BaseException) -> ImageError:
         return ImageTooLarge(
             name, "it needs more memory than there is", "close other programs or reduce the film"
         )
+    if isinstance(error, EndlessHeader):
+        return UnreadableImage(name, str(error), AGAIN)
     if isinstance(error, RecursionError):
         return UnreadableImage(name, "its header is nested too deeply", AGAIN)
     if type(error).__name__ in ("DecompressionBombError", "DecompressionBombWarning"):

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 
 from carina.errors import NotDicom, NotStored
 from carina.images import facts
+from carina.images.patience import Patience
 from carina.images.quiet import quiet
 from carina.serving.results.device import is_ours
 
@@ -232,15 +233,16 @@ def _parse(head: bytes) -> tuple[Any, Any, int, bool]:
         reached = int(tag) >= _PIXELS_MODULE
         return reached
 
-    stream = io.BytesIO(head)
+    stream: Any = Patience(io.BytesIO(head))
     pydicom.filereader.read_preamble(stream, force=True)
     meta = pydicom.filereader._read_file_meta_info(stream)
     at = stream.tell()
     tags = list(_tags())
     if _syntax(meta) == DEFLATED:
         inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(head[at:], _MOST)
+        stream = Patience(io.BytesIO(inflated))
         ds: Any = pydicom.filereader.read_dataset(
-            io.BytesIO(inflated), False, True, stop_when=far_enough, specific_tags=tags
+            stream, False, True, stop_when=far_enough, specific_tags=tags
         )
         return ds, meta, at, True
     stream.seek(0)

@@ -139,6 +139,40 @@ def test_a_body_that_stops_coming_ends_the_request() -> None:
         asyncio.run(guard(scope, stuck, lambda message: asyncio.sleep(0)))
 
 
+@pytest.mark.parametrize("endless", [False, True])
+def test_who_is_refused_may_finish_sending_and_has_the_answer_before(
+    endless: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("carina.serving.web.guard.LINGER", 0.2)
+    taken, said = 0, []
+
+    async def body() -> Any:
+        nonlocal taken
+        taken += 1
+        await asyncio.sleep(0.001)
+        return {"type": "http.request", "body": b"x" * 1000, "more_body": endless or taken < 50}
+
+    async def send(message: Any) -> None:
+        said.append((message["type"], message.get("more_body", False), taken))
+
+    scope = {
+        "type": "http", "method": "POST", "path": "/", "scheme": "http", "raw_path": b"/",
+        "query_string": b"",
+        "headers": [
+            (b"host", b"localhost"), (b"origin", b"http://localhost"), (b"content-encoding", b"gzip"),
+        ],
+    }  # fmt: skip
+    guard = Guard(_never, hosts=frozenset({"localhost"}))
+    asyncio.run(asyncio.wait_for(guard(scope, body, send), 10))
+    assert said[:2] == [("http.response.start", False, 0), ("http.response.body", True, 0)]
+    assert said[2] == ("http.response.body", False, taken)
+    assert taken > 50 if endless else taken == 50
+
+
+async def _never(scope: Any, receive: Any, send: Any) -> None:
+    raise AssertionError("it was refused")
+
+
 def test_odd_methods_and_endless_addresses_are_refused(client: Client) -> None:
     assert client().request("TRACE", "/worklist").status_code == 405
     assert client().request("PROPFIND", "/worklist").status_code == 405

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from carina.data.sources import folder
 from carina.data.sources.cells import cell
@@ -18,6 +19,7 @@ from carina.data.sources.layout import Row, films, has_dicom_mark, is_dicom, row
 from carina.data.sources.source import LeftOut, Source
 from carina.data.sources.table import PATH, from_row, label_tables, listed
 from carina.errors import SourceError
+from carina.images.patience import Patience
 from carina.records import SourceImage
 
 _KEYWORDS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "AccessionNumber", "PatientID")
@@ -48,7 +50,9 @@ def _header(path: Path) -> dict[str, str]:
         # a deflated header is not opened here: a megabyte of it may inflate to two gigabytes
         if has_dicom_mark(path) and str(read_file_meta_info(path).get("TransferSyntaxUID", "")) in _DEFLATED:
             return {}
-        ds = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=list(_KEYWORDS))
+        with path.open("rb") as file:
+            stream: Any = Patience(file)
+            ds = pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=list(_KEYWORDS))
         return {keyword: str(ds.get(keyword) or "").strip() for keyword in _KEYWORDS}
     except (OSError, InvalidDicomError, ValueError, AttributeError, NotImplementedError, KeyError, EOFError):
         return {}

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from pydicom import Dataset, dcmread
 from pydicom.charset import python_encoding
 from pydicom.multival import MultiValue
 
+from carina.images.patience import Patience
 from carina.serving.schema import Study
 
 UTF8 = "ISO_IR 192"
@@ -36,7 +37,8 @@ def from_file(stream: BinaryIO, transfer_syntax: str | None) -> Dataset | None:
         return None
     wanted = ["SpecificCharacterSet", "PatientSex", "PatientAge", *TEXTS, *DATES, *TIMES]
     try:
-        found = dcmread(stream, stop_before_pixels=True, specific_tags=wanted, force=True)
+        patient: Any = Patience(stream)
+        found = dcmread(patient, stop_before_pixels=True, specific_tags=wanted, force=True)
         header = Dataset()
         for name in TEXTS:
             if name in found:

@@ -29,6 +29,7 @@ BODY = 64 * 2**10  # bytes that a request may bring where nothing else is said
 LONGEST_URL = 8 * 2**10
 STALL = 30.0  # seconds between two pieces of a body, and what a body may be behind LEAST_RATE
 LEAST_RATE = 4 * 2**10  # bytes a second that a body comes with at least
+LINGER, LINGER_BYTES = 5.0, 2**26  # seconds, and bytes, of a body that are let come after its answer
 
 CONTENT_SECURITY = (
     "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
@@ -75,14 +76,20 @@ class Guard:
         if scope["type"] != "http":
             return  # no websockets here
 
+        body = _Body(receive, self.stall)
+
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = list(self._headers(message.get("headers", ()), scope["path"]))
+            elif scope["method"] not in SAFE and not body.complete and not message.get("more_body"):
+                await send({**message, "more_body": True})
+                await body.drain()
+                message = {"type": "http.response.body", "body": b""}
             await send(message)
 
         try:
-            cap = self._checked(scope)
-            await self.app(scope, _counted(receive, cap, self.stall), answer)
+            body.cap = self._checked(scope)
+            await self.app(scope, body.receive, answer)
         except Refused as refused:
             await _refuse(answer, refused.status, refused.says)
 
@@ -142,34 +149,54 @@ def host_name(name: str) -> str:
         return plain
 
 
-def _counted(receive: Receive, cap: int, stall: float) -> Receive:
-    """``receive``, with the bytes counted, and limits on pauses and on slowness while the body comes.
+class _Body:
+    """A request's body: its bytes counted, with limits on pauses and on slowness while it comes.
 
     Time in which nobody asks for the next piece, as while a disk is slow, does not count.
     """
-    count, complete, waited = 0, False, 0.0
 
-    async def counted() -> Message:
-        nonlocal count, complete, waited
-        if complete:
-            return await receive()  # waits for the other side to go, however long that takes
+    def __init__(self, receive: Receive, stall: float) -> None:
+        self._receive, self._stall = receive, stall
+        self._count, self._waited = 0, 0.0
+        self.cap = 0
+        self.complete = False
+
+    async def receive(self) -> Message:
+        """The next piece. Raises ``HTTPException`` where there are too many, or they come too slowly."""
+        if self.complete:
+            return await self._receive()  # waits for the other side to go, however long that takes
         begin = time.monotonic()
-        left = min(stall, stall + count / LEAST_RATE - waited)
+        left = min(self._stall, self._stall + self._count / LEAST_RATE - self._waited)
         try:
-            message = await asyncio.wait_for(receive(), max(left, 0.001))
+            message = await asyncio.wait_for(self._receive(), max(left, 0.001))
         except TimeoutError:
             raise HTTPException(408, "the request stopped coming, or comes too slowly") from None
-        waited += time.monotonic() - begin
-        if message["type"] == "http.request":
-            count += len(message.get("body", b""))
-            complete = not message.get("more_body", False)
-            if count > cap:
-                raise HTTPException(413, f"at most {cap:,} bytes are taken here")
-        else:
-            complete = True
+        self._waited += time.monotonic() - begin
+        self._seen(message)
+        if self._count > self.cap:
+            raise HTTPException(413, f"at most {self.cap:,} bytes are taken here")
         return message
 
-    return counted
+    async def drain(self) -> None:
+        """Throw away what still comes, for a while.
+
+        Whoever closes on a sender resets the connection, and the answer is lost on its way (RFC 9112,
+        section 9.6): a refusal would look like a fault of the network.
+        """
+        most = self._count + LINGER_BYTES
+        try:
+            async with asyncio.timeout(LINGER):
+                while not self.complete and self._count < most:
+                    self._seen(await self._receive())
+        except TimeoutError:
+            return
+
+    def _seen(self, message: Message) -> None:
+        if message["type"] == "http.request":
+            self._count += len(message.get("body", b""))
+            self.complete = not message.get("more_body", False)
+        else:
+            self.complete = True
 
 
 def _grouped(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, list[bytes]]:
