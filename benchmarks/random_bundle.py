@@ -12,7 +12,8 @@ import numpy as np
 from carina.images.prepare import Preparation
 from carina.scoring.bundle import write_bundle
 from carina.scoring.manifest import Manifest, training_images
-from carina.training.export import OPSET, export
+from carina.training.export import export
+from carina.training.graph import OPSET
 from carina.training.network import Network
 from carina.training.recipe import ModelPart
 from carina.training.weights import build

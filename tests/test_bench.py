@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import os
 import subprocess
 import sys
@@ -45,3 +47,17 @@ def test_what_runs_and_what_is_left_out_is_said_before_the_weights_are_missed(
     assert "no config.json there" in done.stderr
     assert "set CARINA_BACKBONE=local-dir:PATH" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("path", sorted(REAL.parent.glob("*.py")), ids=lambda path: path.stem)
+def test_a_benchmark_asks_for_nothing_that_carina_no_longer_has(path: Path) -> None:
+    wanted = [
+        (node.module, name.name)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("carina")
+        for name in node.names
+    ]
+    for module, name in wanted:
+        there = importlib.import_module(str(module))
+        if not hasattr(there, name):
+            importlib.import_module(f"{module}.{name}")

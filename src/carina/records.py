@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:  # the records themselves are loaded before numpy, while a film is read elsewhere
+    from collections.abc import Mapping
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -107,6 +109,34 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class Looks:
+    """What a prepared square looks like (:mod:`carina.scoring.frontal`). ``like`` are shares, summing to 1.
+
+    ``strange`` is the squared distance from chest films, ``mirrored`` the chance that left is right,
+    ``spread`` the standard deviation of the gray values without borders, 0–255. ``grays`` are the shares of
+    black and of white pixels and the entropy in bits, ``lost`` the share of a side by which a band without
+    any picture is wider at one edge than at the other.
+    """
+
+    like: tuple[float, ...]  # in the order of ``frontal.LIKE``
+    strange: float
+    mirrored: float
+    spread: float
+    grays: tuple[float, float, float]
+    lost: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Looks:
+        """From what :meth:`to_dict` gave."""
+        grays = values["grays"]
+        return cls(**{**values, "like": tuple(values["like"]), "grays": (grays[0], grays[1], grays[2])})
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """The probabilities of one film by one bundle, in the order of the bundle's classes."""
 
@@ -120,6 +150,7 @@ class Prediction:
     cam: NDArray[np.float32]  # (C, h, w): contribution of each cell to each class's logit
     prepared: NDArray[np.uint8]  # (S, S): the film as the model saw it
     facts: FilmFacts | None = field(default=None, repr=False)
+    looks: Looks | None = field(default=None, repr=False)
 
     @property
     def top_class(self) -> str:

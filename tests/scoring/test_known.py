@@ -104,7 +104,7 @@ def test_a_gpu_is_used_where_onnx_runtime_was_built_for_one_and_nothing_is_kept(
 def test_the_kept_graph_gives_the_same_numbers_bit_for_bit(tmp_path: Path, folder: Path) -> None:
     root = tiny_bundle(tmp_path / "m")
     first = Scorer(root).predict(pixels())
-    assert len(list(folder.glob("*.graph"))) == 1
+    assert len(list(folder.glob("*.ort"))) == 1
     second = Scorer(root).predict(pixels())
     for name in ("logits", "embedding", "cam"):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
@@ -115,14 +115,14 @@ def test_another_model_never_runs_on_a_kept_graph(tmp_path: Path, folder: Path) 
     one = Scorer(root).predict(pixels()).logits
     other = Scorer(tiny_bundle(tmp_path / "m", model=tiny_model(seed=1))).predict(pixels()).logits
     assert np.abs(one - other).max() > 0.1
-    assert len(list(folder.glob("*.graph"))) == 2
+    assert len(list(folder.glob("*.ort"))) == 2
 
 
 @pytest.mark.parametrize("harm", ["one byte", "cut", "others may write it", "a link", "no graph at all"])
 def test_a_kept_graph_that_cannot_be_trusted_is_made_again(tmp_path: Path, folder: Path, harm: str) -> None:
     root = tiny_bundle(tmp_path / "m")
     right = Scorer(root).predict(pixels()).logits
-    (graph,) = folder.glob("*.graph")
+    (graph,) = folder.glob("*.ort")
     content = graph.read_bytes()
     if harm == "one byte":
         graph.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
@@ -156,8 +156,8 @@ def test_where_nothing_can_be_kept_everything_works(
 
 def test_the_oldest_entries_make_room(folder: Path) -> None:
     for number in range(20):
-        kept.write(f"{number:02}.graph", b"x")
+        kept.write(f"{number:02}.ort", b"x")
         time.sleep(0.002)
-    assert sorted(path.name for path in folder.iterdir()) == [f"{number:02}.graph" for number in range(4, 20)]
-    assert kept.read("03.graph") is None
-    assert kept.read("04.graph") == b"x"
+    assert sorted(path.name for path in folder.iterdir()) == [f"{number:02}.ort" for number in range(4, 20)]
+    assert kept.read("03.ort") is None
+    assert kept.read("04.ort") == b"x"

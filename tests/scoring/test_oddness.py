@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from carina.errors import BundleError
 from carina.images.phantom import HOSPITALS, phantom
 from carina.images.prepare import Preparation, prepare
+from carina.records import Looks
 from carina.scoring.abstain import SPENT_ON_LOOKS, Gate, how_odd, judged, sane
 from carina.scoring.bundle import Bundle, write_bundle
-from carina.scoring.frontal import LIKE, Looks, looks
+from carina.scoring.frontal import LIKE, looks
 from carina.scoring.oddness import SECTION, carried, is_cropped, look_limit, oddness
 from carina.taxonomy import SIX_CLASSES
 from tests.bundles import tiny_bundle

@@ -68,6 +68,17 @@ def test_a_film_in_fragments_of_any_size_is_put_together(archive: Archive, size:
     assert (archive.root / request.spool.finish().path).read_bytes().endswith(film)
 
 
+@pytest.mark.parametrize(("priority", "pressing"), [(None, False), (0, False), (1, True), (2, False)])
+def test_only_what_is_sent_with_high_priority_is_pressing(
+    archive: Archive, priority: int | None, pressing: bool
+) -> None:
+    asked = command(STORE, DX, 7, data=False)
+    if priority is not None:
+        asked += element(0x0700, struct.pack("<H", priority))
+    (request,) = Messages(CONTEXTS, archive, 2**20).take(memoryview(fragment(3, 3, asked)))
+    assert request.pressing is pressing
+
+
 def test_two_requests_in_one_pdu_are_answered_in_their_order(archive: Archive) -> None:
     messages = Messages(CONTEXTS, archive, 2**20)
     store = fragment(3, 3, command(STORE, DX, 1, data=True)) + fragment(3, 2, b"film")

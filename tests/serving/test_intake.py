@@ -144,6 +144,17 @@ def test_a_flagged_study_stays_flagged_when_a_film_comes_late(intake: Intake, da
     assert rows(database, Study)[0].rank == Rank.NOW
 
 
+def test_pressing_films_and_those_of_a_study_asked_for_go_before_others(
+    intake: Intake, database: Database
+) -> None:
+    take(intake, instance(1, study=5))
+    take(intake, instance(2, study=6), pressing=True)
+    with database.write() as session:
+        session.scalars(select(Study).where(Study.uid == f"{ROOT}.1.5")).one().flagged_by = "reader"
+    take(intake, instance(3, study=5))
+    assert [job.priority for job in rows(database, Job)] == [0, -1, -1]
+
+
 def test_a_film_of_another_patient_in_a_study_is_told(intake: Intake, database: Database) -> None:
     take(intake, instance(1, study=5, PatientID="A", AccessionNumber=None))
     take(intake, instance(2, study=5, PatientID="B", AccessionNumber="of B"))

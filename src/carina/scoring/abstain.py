@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carina.images.preparation import Preparation
-from carina.records import FilmFacts, Prediction, Refusal
+from carina.records import FilmFacts, Looks, Prediction, Refusal
 from carina.scoring.bundle import Bundle
 from carina.scoring.distance import Reference, reference
-from carina.scoring.frontal import LIKE, Looks, looks
+from carina.scoring.frontal import LIKE, looks
 from carina.scoring.intended import IntendedUse, intended_use
 from carina.scoring.oddness import carried, is_cropped, look_limit, oddness
 
@@ -132,18 +132,23 @@ class Gate:
 
     def refusal(self, prediction: Prediction) -> Refusal | None:
         """Why this prediction must not count, or None."""
-        found = self.why(prediction.prepared, prediction.embedding, prediction.facts)
+        found = self.why(prediction.prepared, prediction.embedding, prediction.facts, prediction.looks)
         return None if found is None else Refusal(prediction.path, found[0], f"{found[0]}: {found[1]}")
 
     def why(
-        self, prepared: NDArray[np.uint8], embedding: NDArray[np.float32], facts: FilmFacts | None = None
+        self,
+        prepared: NDArray[np.uint8],
+        embedding: NDArray[np.float32],
+        facts: FilmFacts | None = None,
+        seen: Looks | None = None,
     ) -> tuple[str, str] | None:
-        """Code and reason for one film: (S, S) uint8, (D,), and the facts of its file where known."""
+        """Code and reason for one film: (S, S) uint8, (D,), its facts and its look where known."""
         said = self.intended.why_not(facts) if facts is not None else None
         if said is not None:
             return said
         strip = facts is not None and not _ASPECTS[0] <= facts.width / facts.height <= _ASPECTS[1]
-        code = "part" if strip else sane(prepared, cropped=self.cropped, limit=self.oddest)
+        seen = seen or looks(prepared)
+        code = "part" if strip else judged(seen, cropped=self.cropped, limit=self.oddest)
         if code is not None:
             return code, REASONS[code]
         if self.reference is None or self.threshold is None:

@@ -1,4 +1,4 @@
-"""What a decoding process does for the scorer: a file in, its prepared square and its facts out."""
+"""What a decoding process does for the scorer: a file in; its prepared square, its facts and its look out."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from carina.children.wire import Message
 from carina.images import prepare
+from carina.scoring.frontal import looks
 
 
 def load(head: dict[str, Any], data: bytes) -> Message:
@@ -15,4 +16,4 @@ def load(head: dict[str, Any], data: bytes) -> Message:
     preparation = prepare.Preparation.from_dict(head["preparation"])
     source = data if head["path"] is None else Path(head["path"])
     square, facts = prepare.load(source, preparation, name=head["name"])
-    return {"facts": dataclasses.asdict(facts)}, square.tobytes()
+    return {"facts": dataclasses.asdict(facts), "looks": looks(square).to_dict()}, square.tobytes()

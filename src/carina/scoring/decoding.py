@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 from carina.children.process import Child, Ended, Limits
 from carina.children.wire import Message
 from carina.images.preparation import Preparation
-from carina.records import FilmFacts, Refusal
+from carina.records import FilmFacts, Looks, Refusal
 
 if TYPE_CHECKING:
     from carina.scoring.inputs import Input
@@ -32,6 +32,7 @@ class Decoded:
     name: str
     square: bytes
     facts: FilmFacts
+    looks: Looks
 
 
 class Decoders:
@@ -134,7 +135,7 @@ class Decoder:
             return Refusal(name, str(head["code"]), f"{head['code']}: {head['fault']}; {head['cure']}")
         if len(square) != self.preparation.size**2:
             raise ValueError("a square of another size")
-        return Decoded(name, square, FilmFacts.of(head["facts"]))
+        return Decoded(name, square, FilmFacts.of(head["facts"]), Looks.of(head["looks"]))
 
 
 def _unanswered(name: str, ended: Ended, limits: Limits) -> Refusal:

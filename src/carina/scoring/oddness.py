@@ -16,10 +16,11 @@ from typing import Any
 
 from carina.errors import BundleError
 from carina.images.preparation import Preparation
+from carina.records import Looks
 from carina.scoring.bundle import Bundle
 from carina.scoring.contents import LOOK
 from carina.scoring.distance import conformal
-from carina.scoring.frontal import LIKE, Looks
+from carina.scoring.frontal import LIKE
 from carina.scoring.sides import SURE
 
 SECTION = LOOK

@@ -166,6 +166,7 @@ class Scorer:
                 cam=outputs.cam[i].copy(),
                 prepared=prepared[i].copy(),
                 facts=each.facts,
+                looks=each.looks,
             )
 
     def _run(self, prepared: NDArray[np.uint8]) -> Outputs:

@@ -23,6 +23,7 @@ from carina.errors import NotDicom, NotStored, StoreError, StoreFault, StoreFull
 from carina.serving.archive import Archive, Stored
 from carina.serving.database import Database
 from carina.serving.header import Header, picture_header, read_header
+from carina.serving.jobs import PRESSING
 from carina.serving.schema import Base, Instance, Rank, StudyState
 from carina.serving.settings import Settings
 
@@ -102,13 +103,14 @@ class Intake:
         address: str | None,
         name: str | None = None,
         media_type: str = DICOM,
+        pressing: bool = False,
     ) -> Receipt:
         """Enter ``stored``; when this returns the row is on the disk as the file is.
 
-        ``origin`` is ``dicom``, ``stow`` or ``upload``. Our own results are not kept. Raises
-        ``NotDicom`` or ``NotStored`` for what is not taken (the file is then removed), ``StoreFull`` or
-        ``StoreFault`` where the database fails (the file stays, and is entered when it is sent again or at
-        the next start).
+        ``origin`` is ``dicom``, ``stow`` or ``upload``; a ``pressing`` film is scored before others. Our own
+        results are not kept. Raises ``NotDicom`` or ``NotStored`` for what is not taken (the file is then
+        removed), ``StoreFull`` or ``StoreFault`` where the database fails (the file stays, and is entered
+        when it is sent again or at the next start).
         """
         if self.database.fault is not None:
             raise StoreFault(self.database.fault)
@@ -121,7 +123,8 @@ class Intake:
             self.archive.remove(stored.path)
             uids = (header.study_uid, header.series_uid, header.instance_uid)
             return Receipt(0, 0, "ours", *uids, header.sop_class)
-        how = {"origin": origin, "media_type": media_type, "name": name, "sender": sender, "address": address}
+        how: dict[str, Any] = {"origin": origin, "media_type": media_type, "name": name}
+        how |= {"sender": sender, "address": address, "priority": PRESSING if pressing else 0}
         try:
             done = self._tried(header, stored, how, compared=False)
             if isinstance(done, Receipt):
@@ -224,10 +227,10 @@ class Intake:
         if known and not compared:
             return known
         now, conflict = self._clock(), bool(known)
-        study, series, problem = self._study(connection, header, how["origin"], conflict, now)
+        study, series, problem, asked = self._study(connection, header, how["origin"], conflict, now)
         if series is None:
             series = _inserted(connection, _SERIES, _series_values(header, study))
-        values = {name: value for name, value in how.items() if name != "origin"} | {
+        values = {name: value for name, value in how.items() if name not in ("origin", "priority")} | {
             "study_id": study, "series_id": series, "uid": header.instance_uid, "sop_class": header.sop_class,
             "transfer_syntax": header.transfer_syntax, "number": header.number, "view": header.view,
             "sha256": stored.sha256, "size": stored.size, "path": stored.path, "received_at": now,
@@ -235,6 +238,7 @@ class Intake:
         }  # fmt: skip
         instance = _inserted(connection, _INSTANCE, values)
         job = {"kind": "score", "instance_id": instance, "created_at": now, "not_before": now}
+        job["priority"] = PRESSING if asked else how["priority"]
         connection.execute(_JOB, job)
         connection.execute(_EVENT, {"at": now, "kind": "study", "study_id": study})
         status: Literal["stored", "conflict"] = "conflict" if conflict else "stored"
@@ -250,9 +254,9 @@ class Intake:
 
     def _study(
         self, connection: Connection, header: Header, origin: str, conflict: bool, now: datetime
-    ) -> tuple[int, int | None, str | None]:
-        """The row of the study, made or brought up to date; that of the series, if there is one; and what is
-        wrong with this instance in it.
+    ) -> tuple[int, int | None, str | None, bool]:
+        """The row of the study, made or brought up to date; that of the series, if there is one; what is
+        wrong with this instance in it; and whether somebody asked for the study to be read now.
 
         A film that comes late reopens its study. Until it has been looked at, the study stands where films
         stand that nobody looked at, and it counts as unread.
@@ -264,7 +268,7 @@ class Intake:
                 "uid": header.study_uid, "origin": origin, "received_at": now, "last_received_at": now,
                 "due_at": now + self._wait, "conflict": conflict,
             }  # fmt: skip
-            return _inserted(connection, _NEW_STUDY, values), None, None
+            return _inserted(connection, _NEW_STUDY, values), None, None, False
         stranger = bool(header.patient_id and found.patient_id and header.patient_id != found.patient_id)
         changes: dict[str, Any] = {
             "last_received_at": now,
@@ -288,7 +292,7 @@ class Intake:
         connection.execute(update(_studies).where(_studies.c.id == found.id).values(changes))
         series = connection.scalar(_OLD_SERIES, {"of": found.id, "series": header.series_uid})
         problem = "it names another patient than the rest of its study" if stranger else None
-        return int(found.id), series, problem
+        return int(found.id), series, problem, found.flagged_by is not None and found.read_at is None
 
 
 def picture_type(start: bytes) -> str | None:

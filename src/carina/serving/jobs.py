@@ -28,6 +28,7 @@ from carina.serving.schema import Delivery, Instance, Job, JobState
 
 LEASE = timedelta(seconds=60)
 SCORE = "score"
+PRESSING = -1  # the priority of films that go before others
 
 _PROCESS = secrets.token_hex(3)  # a process identifier comes again, in a container nearly always
 _numbers = counting(1)
@@ -151,7 +152,7 @@ def again(session: Session, instances: Iterable[int], now: datetime) -> int:
     )
 
 
-def hurry(session: Session, study: int, priority: int = -1) -> int:
+def hurry(session: Session, study: int, priority: int = PRESSING) -> int:
     """Let the waiting films of a study (by number) be scored before others; how many there are."""
     its = select(Instance.id).where(Instance.study_id == study)
     waiting = update(Job).where(Job.instance_id.in_(its), Job.state == JobState.WAITING)

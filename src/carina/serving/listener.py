@@ -149,16 +149,17 @@ class Listener:
                 return _NOT_SUPPORTED
             if request.field == ECHO:
                 return _SUCCESS
-            return _NOT_UNDERSTOOD if spool is None else self._status(spool, caller)
+            return _NOT_UNDERSTOOD if spool is None else self._status(spool, caller, request.pressing)
         finally:
             if spool is not None:
                 spool.discard()
 
-    def _status(self, spool: Spool, caller: Caller) -> int:
+    def _status(self, spool: Spool, caller: Caller, pressing: bool) -> int:
         """Keep what was sent, and only then say so. Whatever goes wrong on the way is a failure."""
         try:
             stored = spool.finish()
-            receipt = self._intake.take(stored, origin="dicom", sender=caller.calling, address=caller.address)
+            who = {"sender": caller.calling, "address": caller.address}
+            receipt = self._intake.take(stored, origin="dicom", **who, pressing=pressing)
         except StoreError as error:
             LOGGER.warning("an instance from %s was not kept: %s", caller.address, error)
             return error.status

@@ -20,6 +20,7 @@ from carina.serving.negotiation import IMPLEMENTATION, VERSION, Context
 STORE, ECHO = 0x0001, 0x0030  # CommandField of the requests that are served (PS3.7, E.1)
 _RESPONSE = 0x8000
 _NO_DATA_SET = 0x0101
+_PRIORITY, _HIGH = 0x0700, b"\x01\x00"
 _LARGEST_COMMAND = 65536  # bytes
 _SOP_CLASS, _FIELD, _MESSAGE, _DATA_SET, _INSTANCE = 0x0002, 0x0100, 0x0110, 0x0800, 0x1000  # of group 0000
 _OF_COMMAND, _LAST = 1, 2  # bits of a fragment's control header
@@ -36,6 +37,7 @@ class Request:
     sop_class: str
     instance: str
     spool: Spool | None = None
+    pressing: bool = False  # sent with the priority HIGH (PS3.7, 9.3.1.1); many senders say LOW of everything
 
 
 class Spool:
@@ -192,7 +194,10 @@ def _request(context: Context, number: int, command: bytes) -> tuple[Request, bo
     if field not in (STORE, ECHO):
         raise ValueError("neither C-STORE nor C-ECHO")
     instance = _uid(values, _INSTANCE) if field == STORE else ""
-    request = Request(context, number, field, _number(values, _MESSAGE), _uid(values, _SOP_CLASS), instance)
+    request = Request(
+        context, number, field, _number(values, _MESSAGE), _uid(values, _SOP_CLASS), instance,
+        pressing=values.get(_PRIORITY) == _HIGH,
+    )  # fmt: skip
     return request, _number(values, _DATA_SET) != _NO_DATA_SET
 
 

@@ -8,9 +8,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 from starlette.testclient import TestClient
 
 from carina.serving.database import Database
+from carina.serving.schema import Instance, Job
 from carina.serving.settings import Settings
 from tests.serving.web.conftest import department
 from tests.serving.web.scene import Scene
@@ -96,6 +98,28 @@ def test_a_study_that_is_asked_for_stands_first_until_that_is_taken_back(
     assert places(reader.get("/worklist").text) == [quiet, loud]
     reader.put(f"/api/v1/studies/{quiet}/flag", json={"flagged": False})
     assert places(reader.get("/worklist").text) == [loud, quiet]
+
+
+def test_the_films_of_a_study_that_is_asked_for_are_scored_before_others(
+    scene: Scene, client: Client
+) -> None:
+    study = scene.study(said=None)
+    with scene.database.write() as session:
+        film = session.scalars(select(Instance).where(Instance.study_id == study)).one()
+        session.add(
+            Job(kind="score", instance_id=film.id, created_at=film.received_at, not_before=film.received_at)
+        )
+
+    def priorities() -> list[int]:
+        with scene.database.read() as session:
+            return list(session.scalars(select(Job.priority)))
+
+    reader = client("reader")
+    assert priorities() == [0]
+    reader.put(f"/api/v1/studies/{study}/flag", json={"flagged": True})
+    assert priorities() == [-1]
+    reader.put(f"/api/v1/studies/{study}/flag", json={"flagged": False})
+    assert priorities() == [0]
 
 
 def test_search_finds_names_and_numbers_and_takes_signs_as_letters(scene: Scene, client: Client) -> None:

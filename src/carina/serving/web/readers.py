@@ -10,7 +10,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from carina.serving import auditlog, feedback, studies
+from carina.serving import auditlog, feedback, jobs, studies
 from carina.serving.people import Person
 from carina.serving.schema import Event, Feedback, Study
 from carina.serving.settings import Waits
@@ -51,6 +51,7 @@ def flag(session: Session, study: Study, person: Person, wanted: bool, waits: Wa
     """Ask for a study to be read now, or take that back; its place on the list follows."""
     study.flagged_by = person.name if wanted else None
     studies.stand(study, waits)
+    jobs.hurry(session, study.id, jobs.PRESSING if wanted else 0)  # what of it waits to be scored
     _told(session, study, person, "study flagged" if wanted else "study unflagged", now, {})
 
 
