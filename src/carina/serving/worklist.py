@@ -203,18 +203,27 @@ def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
 
 
 def _matches(session: Session, word: str) -> list[ColumnElement[bool]]:
-    """A study that has the word: one of its numbers begins with it, or its name has it anywhere."""
-    cases = dict.fromkeys((word, word.upper(), word.lower()))  # an index knows no other way to fold the case
-    columns = (Study.patient_id, Study.accession, Study.uid)
-    numbers = [_between(column, case) for column in columns for case in cases]
+    """A study that has the word: one of its numbers begins with it, or its name has it anywhere.
+
+    In capitals or small letters alike: numbers are typed from paper. No index folds the case; looking through
+    those of 100,000 studies takes some milliseconds, as looking through their names does.
+    """
     start = "%" if len(word) >= _SHORT or not word.isascii() else ""
     forms = {word}  # neither SQLite nor PostgreSQL with the locale C folds the case beyond ASCII
     if not word.isascii():
         forms |= {word.upper(), word.lower(), word.title()}
-    patterns = [f"{start}{_plain(form)}%" for form in sorted(forms)]
-    if session.get_bind().dialect.name == "sqlite":  # whose LIKE folds ASCII, without a function on each name
-        return [*numbers, or_(*(Study.patient_name.like(each, escape="\\") for each in patterns))]
-    return [*numbers, or_(*(Study.patient_name.ilike(each, escape="\\") for each in patterns))]
+    folded = session.get_bind().dialect.name == "sqlite"  # whose LIKE folds ASCII by itself
+
+    def like(column: Any, before: str) -> ColumnElement[bool]:
+        patterns = [f"{before}{_plain(form)}%" for form in sorted(forms)]
+        return or_(*((column.like if folded else column.ilike)(each, escape="\\") for each in patterns))
+
+    return [
+        _between(Study.uid, word),
+        like(Study.patient_id, ""),
+        like(Study.accession, ""),
+        like(Study.patient_name, start),
+    ]
 
 
 def _between(column: Any, word: str) -> ColumnElement[bool]:

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from starlette.testclient import TestClient
 
 from carina.serving.database import Database
-from carina.serving.schema import Instance, Job
+from carina.serving.schema import Health, Instance, Job
 from carina.serving.settings import Settings
 from tests.serving.web.conftest import department
 from tests.serving.web.scene import Scene
@@ -131,6 +131,7 @@ def test_search_finds_names_and_numbers_and_takes_signs_as_letters(scene: Scene,
         return [row["id"] for row in viewer.get("/api/v1/worklist", params={"q": words}).json()["rows"]]
 
     assert found("okafor") == [ada]
+    assert found("acc-1") == found("Acc-1") == [ada]
     assert found("adaeze ACC-1") == [ada]
     assert found("acc-1") == [ada], "whoever types small letters"
     assert found("77_1") == [ada], "an underscore is no wildcard"
@@ -169,6 +170,18 @@ def test_the_page_is_red_when_a_part_is_not_well_or_silent(scene: Scene, client:
     assert viewer.get("/api/v1/status").json()["well"] is False
     assert viewer.get("/ready").status_code == 503
     assert viewer.get("/health").status_code == 200
+
+
+def test_a_destination_that_is_away_is_told_and_films_are_still_taken(scene: Scene, client: Client) -> None:
+    with scene.database.write() as session:
+        session.add(Health(part="destination pacs", at=scene.now, well=False, says="it refuses results"))
+    viewer = client("viewer")
+    assert "it refuses results" in viewer.get("/worklist").text
+    assert viewer.get("/api/v1/status").json()["well"] is False
+    assert 'carina_well{part="destination"} 0.0' in viewer.get("/metrics").text
+    assert viewer.get("/ready").status_code == 200
+    scene.well(store="the disk is full")
+    assert viewer.get("/ready").text == "not ready: store\n"
 
 
 def test_the_step_of_the_roll_out_is_on_every_page(scene: Scene, client: Client) -> None:

@@ -33,10 +33,14 @@ def health() -> Response:
 
 @router.get("/ready", response_class=_Plain, responses={503: {"description": "not ready"}})
 def ready(site: Here) -> Response:
-    """200 when films are taken in and scored; 503 names the parts that are not well."""
+    """200 when films are taken in and scored; 503 names the parts of that which are not well.
+
+    A destination that is away, or an alarm of the monitoring, is told on the page and in the figures: taking
+    this service out of the way of films would mend neither.
+    """
     try:
         with site.database.read() as session:
-            parts = sorted({fault.part for fault in faults(site, session)})
+            parts = sorted({fault.part for fault in faults(site, session)} & set(NEEDED))
     except SQLAlchemyError:
         parts = ["database"]
     return _Plain(f"not ready: {', '.join(parts)}\n", 503) if parts else _Plain("ready\n")
