@@ -110,6 +110,15 @@ def test_what_storescu_sends_is_kept_and_entered(site: Site, tmp_path: Path, opt
     assert not list((site.archive.root / "incoming").iterdir())
 
 
+def test_a_film_is_entered_with_who_sent_it(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "film.dcm").write_bytes(instance(1))
+    command = [program("storescu", "dcmtk"), "-aet", "MODALITY1", "-aec", "CARINA"]
+    run(*command, "127.0.0.1", site.listener.port, tmp_path / "film.dcm")
+    with site.database.read() as session:
+        (film,) = session.scalars(select(Instance))
+    assert (film.sender, film.address) == ("MODALITY1", "127.0.0.1")
+
+
 def test_dcmsend_sends_mixed_transfer_syntaxes_as_they_are(site: Site, tmp_path: Path) -> None:
     syntaxes = [
         ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, JPEG2000Lossless, JPEGLSLossless,

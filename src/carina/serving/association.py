@@ -92,7 +92,7 @@ class Association(threading.Thread):
         except Exception as error:
             raise ValueError(f"its request was not understood ({type(error).__name__})") from error
         finally:
-            self.caller.data.clear()
+            del self.caller.data[42:]  # both titles stay: they say who sent the films
 
     def _answered(self, request: Request) -> int:
         self.line.busy = True
