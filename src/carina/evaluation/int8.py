@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carina.errors import BundleError, MissingExtra
+from carina.scoring import runtime
 
 METHOD = "static, per channel, QDQ: 7-bit weights, 8-bit activations (range of all calibration films)"
 _OPERATORS = ("Conv", "Add", "Mul", "MaxPool", "AveragePool", "Concat", "Relu", "Clip")
@@ -33,6 +34,7 @@ def to_int8(model: bytes, films: NDArray[np.uint8], root: Path) -> bytes:
     ``root`` is the bundle that errors speak of. Raises :class:`~carina.errors.BundleError` where the
     graph cannot be quantised, ``MissingExtra`` without the package ``onnx``.
     """
+    runtime.load()
     try:
         import onnx
         from onnxruntime import quantization

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carina.errors import BundleError
-from carina.scoring import kept
+from carina.scoring import kept, runtime
 from carina.scoring.bundle import Bundle
 
 if TYPE_CHECKING:
@@ -65,8 +65,7 @@ def open_session(bundle: Bundle) -> onnxruntime.InferenceSession:
 def _session(
     graph: bytes, *, optimised: bool = False, keep_at: str | None = None
 ) -> onnxruntime.InferenceSession:
-    import onnxruntime
-
+    onnxruntime = runtime.load()
     options: Any = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -84,17 +83,13 @@ def _session(
 
 def providers() -> list[str | tuple[str, dict[str, str]]]:
     """What runs the network, the first that can: an NVIDIA GPU, where ONNX Runtime was built for one."""
-    import onnxruntime
-
     gpu = [("CUDAExecutionProvider", _ON_GPU)]
-    there = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    there = "CUDAExecutionProvider" in runtime.load().get_available_providers()
     return [*(gpu if there else []), "CPUExecutionProvider"]
 
 
 def _key(bundle: Bundle) -> str:
-    import onnxruntime
-
-    parts = (bundle.model_sha256, onnxruntime.__version__, sys.platform, _processor())
+    parts = (bundle.model_sha256, runtime.load().__version__, sys.platform, _processor())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32] + ".ort"
 
 
