@@ -84,6 +84,16 @@ def to_int8(model: bytes, films: NDArray[np.uint8], root: Path) -> bytes:
     return content
 
 
+def for_runtime(model: bytes, form: str) -> bytes:
+    """The same model, marked as ``form``: another sha256, since what runs it gives other numbers."""
+    import onnx
+
+    proto = onnx.load_from_string(model)
+    proto.metadata_props.add(key="carina.form", value=form)
+    content: bytes = proto.SerializeToString(deterministic=True)
+    return content
+
+
 def _reader(films: NDArray[np.uint8]) -> Any:
     """The films as ONNX Runtime's tool asks for them, a few at a time."""
     from onnxruntime.quantization import CalibrationDataReader
