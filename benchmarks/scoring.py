@@ -78,6 +78,7 @@ def head(args: argparse.Namespace) -> str:
     told = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     name = next((line.split(": ")[1] for line in told.splitlines() if line.startswith("model name")), "?")
     vnni = "with VNNI" if "vnni" in told else "without VNNI (int8 gains least there)"
+    vnni += ", with AMX" if "amx_tile" in told else ""
     return (
         f"{args.threads} cores of {name}, {vnni}; Python {platform.python_version()}, ONNX Runtime "
         f"{onnxruntime.__version__}; {args.films} films, {args.rounds} rounds in turn; load at the start "
@@ -110,10 +111,12 @@ def make_films(folder: Path, count: int) -> None:
 
 
 def make_bundles(folder: Path) -> None:
-    """``float32`` and ``int8``: the same network; the second is not checked, as nothing was learnt."""
+    """``float32``, ``int8`` and, where OpenVINO is, those for it: the same network; the others are not
+    checked, as nothing was learnt."""
     from random_bundle import random_bundle
 
-    from carina.evaluation.int8 import to_int8
+    from carina.evaluation.int8 import for_runtime, to_int8
+    from carina.evaluation.quantize import runtime_section
     from carina.images.prepare import Preparation, load
     from carina.scoring.bundle import Bundle, write_bundle
 
@@ -121,8 +124,22 @@ def make_bundles(folder: Path) -> None:
     paths = sorted((folder / "jpeg").iterdir())[:24]
     squares = np.stack([load(path, Preparation(SIZE))[0] for path in paths])
     files: dict[str, Any] = {name: bundle.root / name for name in bundle.manifest.files}
-    files["model.onnx"] = to_int8(bundle.model(), squares, bundle.root)
+    float32 = bundle.model()
+    files["model.onnx"] = int8 = to_int8(float32, squares, bundle.root)
     write_bundle(folder / "int8", bundle.manifest, files)
+    for form, model in (("openvino-bfloat16", float32), ("openvino-int8", int8)) if has_openvino() else ():
+        files["model.onnx"] = for_runtime(model, form)
+        manifest = bundle.manifest.model_copy(update={"sections": runtime_section(form)})
+        write_bundle(folder / form, manifest, files)
+
+
+def has_openvino() -> bool:
+    """Whether the extra is there, and its numbers in this processor."""
+    try:
+        import openvino
+    except ModuleNotFoundError:
+        return False
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 # Contestants: each scores the folder and tells seconds, films and the peak of memory
@@ -186,6 +203,16 @@ def carina_float32(folder: Path, threads: int) -> dict[str, float]:
 def carina_int8(folder: Path, threads: int) -> dict[str, float]:
     """The same in 8-bit whole numbers."""
     return carina_folder(folder, threads, "int8")
+
+
+def openvino_bfloat16(folder: Path, threads: int) -> dict[str, float]:
+    """The same in bfloat16, by OpenVINO."""
+    return carina_folder(folder, threads, "openvino-bfloat16")
+
+
+def openvino_int8(folder: Path, threads: int) -> dict[str, float]:
+    """The same in 8-bit whole numbers, by OpenVINO."""
+    return carina_folder(folder, threads, "openvino-int8")
 
 
 def carina_folder(folder: Path, threads: int, bundle: str) -> dict[str, float]:
@@ -262,7 +289,16 @@ def resident(pid: int) -> float:
 
 
 CONTESTANTS: dict[str, Callable[[Path, int], dict[str, float]]] = {
-    each.__name__: each for each in (torch_one_by_one, torch_loader, carina_float32, carina_int8, limit)
+    each.__name__: each
+    for each in (
+        torch_one_by_one,
+        torch_loader,
+        carina_float32,
+        carina_int8,
+        openvino_bfloat16,
+        openvino_int8,
+        limit,
+    )
 }
 
 XRV = """
@@ -289,7 +325,8 @@ print(json.dumps({"seconds": time.perf_counter() - began, "mb": mb}))
 
 def folders(folder: Path, args: argparse.Namespace) -> str:
     """A folder of JPEG files."""
-    lines = {name: [sys.executable, __file__, "--contestant", name] for name in CONTESTANTS}
+    there = [name for name in CONTESTANTS if has_openvino() or not name.startswith("openvino")]
+    lines = {name: [sys.executable, __file__, "--contestant", name] for name in there}
     for line in lines.values():
         line += ["--folder", str(folder), "--threads", str(args.threads)]
     if args.xrv_python:
@@ -308,10 +345,9 @@ def folders(folder: Path, args: argparse.Namespace) -> str:
     rows += ["", "| ratio | median | quartiles | target |", "|---|---|---|---|"]
     for mine, other, target in RATIOS:
         if mine not in runs or other not in runs:
-            rows.append(
-                f"| {WORDS[mine]} / {WORDS[other]} | not measured: torchxrayvision needs an environment "
-                f"of its own (`--xrv-python`) | | {target} |"
-            )
+            why = "torchxrayvision needs an environment of its own (`--xrv-python`)"
+            why = "the extra `openvino` is not installed" if mine.startswith("openvino") else why
+            rows.append(f"| {WORDS[mine]} / {WORDS[other]} | not measured: {why} | | {target} |")
             continue
         pairs = zip(runs[mine], runs[other], strict=True)
         rows.append(ratio_row(mine, other, [b["seconds"] / a["seconds"] for a, b in pairs], target))
@@ -327,6 +363,8 @@ WORDS = {
     "torch_loader": "torch, DataLoader, batch 32",
     "carina_float32": "Carina, float32",
     "carina_int8": "Carina, int8",
+    "openvino_bfloat16": "Carina, bfloat16 by OpenVINO",
+    "openvino_int8": "Carina, int8 by OpenVINO",
     "limit": "the network alone, on films in memory",
     "xrv": "torchxrayvision as documented (DenseNet121)",
 }
@@ -336,6 +374,11 @@ RATIOS = (
     ("carina_int8", "torch_one_by_one", "≥ 6"),
     ("carina_int8", "torch_loader", "≥ 5"),
     ("carina_int8", "xrv", "≥ 12"),
+    ("openvino_bfloat16", "torch_one_by_one", ""),
+    ("openvino_bfloat16", "torch_loader", ""),
+    ("openvino_int8", "torch_one_by_one", "≥ 6"),
+    ("openvino_int8", "torch_loader", "≥ 5"),
+    ("openvino_int8", "xrv", "≥ 12"),
     ("carina_float32", "limit", "≥ 0.9"),
 )
 

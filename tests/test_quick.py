@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 from carina.quick import request
+from carina.scoring import runtime
 from tests.bundles import tiny_bundle
 
 
@@ -98,8 +100,8 @@ OURS = {
     "images.preparation", "lines", "quick", "records",
     "scoring", "scoring.abstain", "scoring.bundle", "scoring.contents", "scoring.decoding",
     "scoring.distance", "scoring.frontal", "scoring.inputs", "scoring.intended", "scoring.kept",
-    "scoring.oddness", "scoring.receipts", "scoring.run", "scoring.scorer", "scoring.session",
-    "scoring.sides",
+    "scoring.oddness", "scoring.receipts", "scoring.run", "scoring.runtime", "scoring.scorer",
+    "scoring.session", "scoring.sides",
 }  # fmt: skip
 
 
@@ -111,3 +113,36 @@ def test_a_film_and_a_known_bundle_load_what_is_listed_here_and_nothing_else(pla
     foreign, ours = json.loads(done.stdout.splitlines()[-1])
     assert {name for name in foreign if not name.startswith("_")} <= FOREIGN
     assert {name.removeprefix("carina.") for name in ours} <= OURS
+
+
+_SUPPRESS = ("CI", "GITHUB_ACTIONS", "ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS", "XDG_CACHE_HOME")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import sys, carina.__main__ as m; sys.argv[1:] = ['score', 'film.jpg', '--model', 'm']; m.main()",
+        "from carina import Scorer; list(Scorer('m').score(['film.jpg']))",
+    ],
+)
+def test_onnx_runtime_keeps_no_number_of_this_machine_and_reports_nothing(
+    place: Path, tmp_path: Path, code: str
+) -> None:
+    """Its makers' collector is neither set up nor given a cache; Carina's own cache is all that is kept."""
+    env = {name: value for name, value in os.environ.items() if name not in _SUPPRESS}
+    line = [sys.executable, "-c", code]
+    subprocess.run(line, cwd=place, env={**env, "HOME": str(tmp_path)}, capture_output=True, check=True)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == []
+
+
+def test_where_a_program_loaded_onnx_runtime_first_its_further_reports_are_switched_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import onnxruntime
+
+    told: list[bool] = []
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    monkeypatch.setattr(onnxruntime, "disable_telemetry_events", lambda: told.append(True))
+    assert runtime.load() is onnxruntime
+    assert runtime.load() is onnxruntime
+    assert told == [True]

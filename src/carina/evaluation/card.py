@@ -84,9 +84,12 @@ def _limits(manifest: Manifest) -> list[str]:
         found.append("It cannot refuse films by their distance from its training films.")
     if quantised := sections.get("quantised"):
         cost = quantised["cost"]
-        before, after = (f"{100 * cost['recall'][model]:.1f} %" for model in ("float32", "int8"))
+        form = quantised.get("form", "int8")
+        before, after = (f"{100 * cost['recall'][model]:.1f} %" for model in ("float32", form))
+        numbers = "8-bit whole numbers" if form.endswith("int8") else "bfloat16"
+        numbers += ", run by OpenVINO" if form.startswith("openvino") else ""
         found.append(
-            f"It computes in 8-bit whole numbers. On {cost['films']:,} films that are new to it and to the "
+            f"It computes in {numbers}. On {cost['films']:,} films that are new to it and to the "
             f"float32 network, each at its own threshold, recall went from {before} to {after}, and "
             f"{cost['changed_side']:,} films changed side. Distances are to embeddings of the float32 one."
         )

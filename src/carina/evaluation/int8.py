@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carina.errors import BundleError, MissingExtra
+from carina.scoring import runtime
 
 METHOD = "static, per channel, QDQ: 7-bit weights, 8-bit activations (range of all calibration films)"
 _OPERATORS = ("Conv", "Add", "Mul", "MaxPool", "AveragePool", "Concat", "Relu", "Clip")
@@ -33,6 +34,7 @@ def to_int8(model: bytes, films: NDArray[np.uint8], root: Path) -> bytes:
     ``root`` is the bundle that errors speak of. Raises :class:`~carina.errors.BundleError` where the
     graph cannot be quantised, ``MissingExtra`` without the package ``onnx``.
     """
+    runtime.load()
     try:
         import onnx
         from onnxruntime import quantization
@@ -78,6 +80,16 @@ def to_int8(model: bytes, films: NDArray[np.uint8], root: Path) -> bytes:
     kept = [each for each in proto.opset_import if each.domain in used]  # the tool lists all it knows
     del proto.opset_import[:]
     proto.opset_import.extend(kept)
+    content: bytes = proto.SerializeToString(deterministic=True)
+    return content
+
+
+def for_runtime(model: bytes, form: str) -> bytes:
+    """The same model, marked as ``form``: another sha256, since what runs it gives other numbers."""
+    import onnx
+
+    proto = onnx.load_from_string(model)
+    proto.metadata_props.add(key="carina.form", value=form)
     content: bytes = proto.SerializeToString(deterministic=True)
     return content
 

@@ -1,4 +1,4 @@
-"""A bundle with 8-bit whole numbers inside, that is checked before anybody may have it.
+"""A bundle with 8-bit whole numbers or bfloat16 inside, that is checked before anybody may have it.
 
 The float bundle and the quantised one are asked about the same films, which are new to both. What that
 costs (area under the curve, recall at the operating point, films that change side, each with its interval)
@@ -16,19 +16,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 import carina
 from carina.data.catalogue import Catalogue
 from carina.errors import ClaimError, DataError, MissingExtra, OutputError
 from carina.evaluation.answers import Tell, cached, looks
 from carina.evaluation.card import FIGURES, card_files
-from carina.evaluation.int8 import METHOD, to_int8
+from carina.evaluation.int8 import METHOD, for_runtime, to_int8
 from carina.records import Progress
 from carina.scoring.bundle import Bundle, write_bundle
+from carina.scoring.contents import RUNTIME
 from carina.scoring.manifest import CARD, CARD_JSON, MODEL, WEIGHTS, Parity
 from carina.scoring.operating import DEFAULT_SITE, SECTION, OperatingPoint, Site, sites
 from carina.scoring.scorer import Scorer
@@ -48,6 +50,7 @@ except ModuleNotFoundError as error:
         raise
     raise MissingExtra("carina quantize", "quantize") from error
 
+Form = Literal["int8", "openvino-int8", "openvino-bfloat16"]
 QUANTISED = "quantised"  # the section of the manifest
 MOST_LOST = 0.005  # of the recall at the operating point
 MOST_CHANGED = 0.05  # of the films
@@ -74,14 +77,14 @@ class Cost:
     films: int
     apart: float
 
-    def values(self) -> dict[str, Any]:
+    def values(self, form: str = "int8") -> dict[str, Any]:
         """Plain values for the manifest; the interval of ``changed_share`` is exact (Clopper-Pearson)."""
         tail = (1 - _INTERVAL) / 2
         return {
-            "recall": _values(self.recall),
-            "specificity": _values(self.specificity),
-            "area_under_the_curve": _values(self.area),
-            "films_flagged": _values(self.sides),
+            "recall": _values(self.recall, form),
+            "specificity": _values(self.specificity, form),
+            "area_under_the_curve": _values(self.area, form),
+            "films_flagged": _values(self.sides, form),
             "changed_side": self.changed,
             "changed_share": {
                 "value": self.changed / self.films,
@@ -106,12 +109,13 @@ class Quantised:
     bytes: tuple[int, int]
     site: Site | None
     warnings: tuple[str, ...]
+    form: Form = "int8"
 
     def table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """Columns and rows: each figure before, after, and the difference with its interval."""
         cost = self.cost
         rows = [_row(each) for each in (cost.recall, cost.specificity, cost.area, cost.sides)]
-        return ("", "float32", "int8", "difference", "95 % interval"), rows
+        return ("", "float32", self.form, "difference", "95 % interval"), rows
 
     def lines(self) -> tuple[str, ...]:
         """The rest, in words."""
@@ -139,9 +143,13 @@ def quantize(
     site: str | None = None,
     split: str = "valid",
     seed: int = 0,
+    form: Form = "int8",
     progress: Callable[[Progress], None] | None = None,
 ) -> Quantised:
     """Quantise the network of ``bundle`` on the films of ``split`` and write the new bundle at ``out``.
+
+    ``form`` is what the new network computes in, and by what: 8-bit whole numbers by ONNX Runtime, or, with
+    the extra ``openvino``, those or bfloat16 by OpenVINO.
 
     ``site`` names whose operating points count (default: the only site's, else ``default``): its highest
     target is where recall is compared, and all its targets are shown anew. Raises ``ClaimError`` where
@@ -149,6 +157,8 @@ def quantize(
     the films are not new to the model, ``BundleError`` where the network cannot be quantised, ``DataError``
     and ``OutputError`` as ``calibrate`` does, and ``MissingExtra`` without the parts it needs.
     """
+    if form not in get_args(Form):
+        raise ClaimError(f"form is {form!r}; give one of {', '.join(get_args(Form))}")
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     catalogue = catalogue if isinstance(catalogue, Catalogue) else Catalogue.open(Path(catalogue))
     out = Path(out)
@@ -169,32 +179,46 @@ def quantize(
     if not squares:
         raise DataError(f"{catalogue.root}: none of the films for the ranges can be read")
     model = bundle.model()
-    quantised = to_int8(model, np.stack(squares), bundle.root)
+    quantised = _made(form, model, np.stack(squares), bundle.root)
     shown = sites(bundle).get(name)
     point = max(shown.points, key=lambda each: each.target) if shown else None
 
     with tempfile.TemporaryDirectory(prefix="carina-int8-") as folder:
-        trial = _write(bundle, Path(folder) / "trial", quantised, {}, 0.0)
-        after = ask(films, labels, Scorer(trial), cache, _named(progress, "int8"))
+        trial = _write(bundle, Path(folder) / "trial", quantised, form, {}, 0.0)
+        after = ask(films, labels, Scorer(trial), cache, _named(progress, form))
         thresholds = _thresholds(after, point)
         cost = _compare(before, after, thresholds, seed)
-        _check(bundle, cost)
+        _check(bundle, cost, form)
         about = {
             "from": bundle.model_sha256,
-            "method": METHOD,
+            "form": form,
+            "method": METHOD if form.endswith("int8") else "bfloat16 in place of float32, by OpenVINO",
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "carina": carina.__version__,
             "catalogue": catalogue.fingerprint,
             "split": split,
             "films_for_ranges": len(squares),
             "site": name if point else None,
-            "thresholds": {"float32": thresholds[0], "int8": thresholds[1]},
-            "cost": cost.values(),
+            "thresholds": {"float32": thresholds[0], form: thresholds[1]},
+            "cost": cost.values(form),
         }
-        made = _write(bundle, out, quantised, about, cost.apart)
+        made = _write(bundle, out, quantised, form, about, cost.apart)
     derived, warnings = _shown_again(made, catalogue, name, shown, split, seed, progress)
     sizes = len(model), len(quantised)
-    return Quantised(Bundle.open(out), thresholds, cost, sizes, derived, warnings + _lost(bundle, name))
+    warnings += _lost(bundle, name)
+    return Quantised(Bundle.open(out), thresholds, cost, sizes, derived, warnings, form)
+
+
+def _made(form: Form, model: bytes, films: NDArray[np.uint8], root: Path) -> bytes:
+    """The model in another form; films are (N, S, S)."""
+    made = to_int8(model, films, root) if form.endswith("int8") else model
+    return for_runtime(made, form) if form != "int8" else made
+
+
+def runtime_section(form: str) -> dict[str, dict[str, Any]]:
+    """What a bundle of this form says of what runs it."""
+    library, _, numbers = form.rpartition("-")
+    return {RUNTIME: {"library": library, "numbers": numbers}} if library else {}
 
 
 def _thresholds(after: Predictions, point: OperatingPoint | None) -> tuple[float, float]:
@@ -230,7 +254,7 @@ def _compare(before: Predictions, after: Predictions, thresholds: tuple[float, f
     return Cost(recall, specificity, area, sides, changed, len(rows), apart)
 
 
-def _check(bundle: Bundle, cost: Cost) -> None:
+def _check(bundle: Bundle, cost: Cost, form: Form = "int8") -> None:
     recall, nothing = cost.recall, "nothing was written: use the bundle as it is"
     if recall.value is None or recall.first is None or recall.second is None:
         raise ClaimError(
@@ -239,25 +263,27 @@ def _check(bundle: Bundle, cost: Cost) -> None:
         )
     if recall.value < -MOST_LOST - 1e-12:
         raise ClaimError(
-            f"{bundle.root}: in int8 recall at the operating point falls from {percent(recall.first)} to "
+            f"{bundle.root}: in {form} recall at the operating point falls from {percent(recall.first)} to "
             f"{percent(recall.second)}, by more than {percent(MOST_LOST)}; {nothing}"
         )
     if cost.changed > MOST_CHANGED * cost.films:
         raise ClaimError(
-            f"{bundle.root}: in int8 {cost.changed:,} of {cost.films:,} films change side, more than "
+            f"{bundle.root}: in {form} {cost.changed:,} of {cost.films:,} films change side, more than "
             f"{percent(MOST_CHANGED)}; {nothing}"
         )
 
 
-def _write(bundle: Bundle, out: Path, model: bytes, about: dict[str, Any], apart: float) -> Bundle:
+def _write(
+    bundle: Bundle, out: Path, model: bytes, form: Form, about: dict[str, Any], apart: float
+) -> Bundle:
     """The bundle with the quantised model: without float weights, and without promises made for another."""
     old = bundle.manifest
     kept = [name for name in old.files if name not in (MODEL, WEIGHTS, CARD, CARD_JSON)]
     sections = {name: value for name, value in old.sections.items() if name not in (SECTION, FIGURES)}
     manifest = old.model_copy(
         update={
-            "name": f"{old.name}, int8",
-            "sections": {**sections, **({QUANTISED: about} if about else {})},
+            "name": f"{old.name}, {form}",
+            "sections": {**sections, **runtime_section(form), **({QUANTISED: about} if about else {})},
             "parity": Parity(max_abs_diff=apart, images=old.parity.images),
         }
     )
@@ -354,10 +380,10 @@ def _row(found: Difference) -> tuple[str, ...]:
     return found.name, f"{found.first:.4f}", f"{found.second:.4f}", f"{found.value:+.4f}", interval
 
 
-def _values(found: Difference) -> dict[str, float | None]:
+def _values(found: Difference, form: str) -> dict[str, float | None]:
     return {
         "float32": found.first,
-        "int8": found.second,
+        form: found.second,
         "difference": found.value,
         "low": found.low,
         "high": found.high,

@@ -20,9 +20,9 @@ from carina.errors import BundleError
 from carina.images.preparation import Preparation
 from carina.scoring import receipts
 from carina.scoring.contents import (
+    AT_START,
     EMBEDDINGS,
     FILES,
-    GATE,
     LITTER,
     MANIFEST,
     MODEL,
@@ -87,7 +87,7 @@ class Bundle:
             name=manifest.name,
             features=int(manifest.outputs["embedding"][1]),
             embeddings=manifest.files.get(EMBEDDINGS),
-            sections={key: manifest.sections[key] for key in GATE if key in manifest.sections},
+            sections={key: manifest.sections[key] for key in AT_START if key in manifest.sections},
         )
         receipts.issue(root, before, receipt)
         bundle = cls(root, receipt, model)

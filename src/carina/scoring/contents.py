@@ -9,4 +9,6 @@ CARD_JSON, EMBEDDINGS = "card.json", "embeddings.npy"
 FILES = (MODEL, CARD, CARD_JSON, WEIGHTS, TRAINING_IMAGES, HISTORY, EMBEDDINGS)
 INTENDED_USE, LOOK, DISTANCE = "intended_use", "look", "distance"
 GATE = (INTENDED_USE, LOOK, DISTANCE)  # the manifest's sections that decide whether a film is scored at all
+RUNTIME = "runtime"  # the section of a bundle that is run by another library than ONNX Runtime
+AT_START = (*GATE, RUNTIME)  # sections that are known without reading the manifest again
 LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # desktops leave these; nothing reads them

@@ -57,7 +57,7 @@ class Scorer:
         self.batch = batch
         if self.threads < 1 or batch < 1:
             raise ValueError(f"threads is {threads} and batch {batch}; both must be at least 1")
-        self._session = open_session(self.bundle)
+        self._session = open_session(self.bundle, self.threads)
 
     def predict(self, prepared: NDArray[np.uint8]) -> Outputs:
         """Run the network on prepared films, (N, S, S) uint8.

@@ -4,7 +4,7 @@ ONNX Runtime rewrites a graph for the processor it runs on, which takes longer t
 result is kept in ONNX Runtime's own format (half as long to load as ONNX) under the sha256 of the model,
 ONNX Runtime's version and the processor's abilities, and computes the same numbers, bit for bit. Where ONNX
 Runtime was installed for an NVIDIA GPU, the GPU runs the network, and nothing is kept: the optimised graph
-would be the GPU's.
+would be the GPU's. A bundle that says so is run by OpenVINO instead (:mod:`carina.scoring.openvino`).
 """
 
 from __future__ import annotations
@@ -17,22 +17,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carina.errors import BundleError
-from carina.scoring import kept
+from carina.scoring import kept, runtime
 from carina.scoring.bundle import Bundle
+from carina.scoring.contents import RUNTIME
 
 if TYPE_CHECKING:
     import onnxruntime
+
+    from carina.scoring.openvino import OpenVinoSession
 
 # TF32 rounds to ten bits; the search for the fastest convolution may choose another one in the next run
 _ON_GPU = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
 _WORTH = 1 << 20  # bytes of a model; smaller ones are optimised faster than they are looked up
 
 
-def open_session(bundle: Bundle) -> onnxruntime.InferenceSession:
+def open_session(bundle: Bundle, threads: int = 1) -> onnxruntime.InferenceSession | OpenVinoSession:
     """A session on the verified bytes: one thread each run, the same numbers each time.
 
-    Raises :class:`~carina.errors.BundleError` where ONNX Runtime cannot run the model.
+    ``threads`` is how many will ask at the same time. Raises :class:`~carina.errors.BundleError` where the
+    model cannot be run, ``MissingExtra`` where the bundle was made for OpenVINO, which is missing.
     """
+    if RUNTIME in bundle.sections:
+        from carina.scoring.openvino import open_openvino
+
+        return open_openvino(bundle, threads)
     key = _key(bundle)
     on_gpu = len(providers()) > 1
     graph = None if on_gpu else kept.read(key)
@@ -65,8 +73,7 @@ def open_session(bundle: Bundle) -> onnxruntime.InferenceSession:
 def _session(
     graph: bytes, *, optimised: bool = False, keep_at: str | None = None
 ) -> onnxruntime.InferenceSession:
-    import onnxruntime
-
+    onnxruntime = runtime.load()
     options: Any = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -84,17 +91,13 @@ def _session(
 
 def providers() -> list[str | tuple[str, dict[str, str]]]:
     """What runs the network, the first that can: an NVIDIA GPU, where ONNX Runtime was built for one."""
-    import onnxruntime
-
     gpu = [("CUDAExecutionProvider", _ON_GPU)]
-    there = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    there = "CUDAExecutionProvider" in runtime.load().get_available_providers()
     return [*(gpu if there else []), "CPUExecutionProvider"]
 
 
 def _key(bundle: Bundle) -> str:
-    import onnxruntime
-
-    parts = (bundle.model_sha256, onnxruntime.__version__, sys.platform, _processor())
+    parts = (bundle.model_sha256, runtime.load().__version__, sys.platform, _processor())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32] + ".ort"
 
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save
 
 from carina.errors import ExportError
+from carina.scoring import runtime
 from carina.training.graph import OUTPUTS, onnx_graph
 from carina.training.network import Network, Outputs
 
@@ -82,6 +82,7 @@ def compare(model: Outputs, content: bytes, films: NDArray[np.uint8]) -> float:
 
     Raises ExportError where logits, embedding, map or probabilities are too far apart.
     """
+    onnxruntime = runtime.load()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
@@ -104,6 +105,7 @@ def compare(model: Outputs, content: bytes, films: NDArray[np.uint8]) -> float:
 
 def embeddings(content: bytes, films: NDArray[np.uint8]) -> NDArray[np.float32]:
     """What the exported file says of films (n, S, S): their embeddings, (n, D)."""
+    onnxruntime = runtime.load()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.use_deterministic_compute = True  # a resumed run writes the same file

@@ -48,6 +48,7 @@ class Tracker:
     """
 
     def __init__(self, where: str | os.PathLike[str], experiment: str) -> None:
+        os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # it reports to its makers unless told not to
         try:
             from mlflow import MlflowClient
             from mlflow.exceptions import MlflowException
