@@ -413,7 +413,12 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.mark.parametrize("trusted", [True, False])
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_pacs_with_tls_must_be_the_one_that_the_site_trusts(
-    sqlite: Database, settings: Settings, shelf: Shelf, certificates: tuple[Path, Path], trusted: bool
+    sqlite: Database,
+    settings: Settings,
+    shelf: Shelf,
+    clock: Clock,
+    certificates: tuple[Path, Path],
+    trusted: bool,
 ) -> None:
     certificate, key = certificates
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -428,7 +433,7 @@ def test_a_pacs_with_tls_must_be_the_one_that_the_site_trusts(
         trust = {"ca": certificate} if trusted else {}
         chosen = site(settings, {**PACS, "port": port, "tls": trust})
         planned(sqlite, shelf, chosen, "now")
-        assert Delivery(chosen, sqlite, shelf).step() == (2 if trusted else 0)
+        assert Delivery(chosen, sqlite, shelf, clock=clock).step() == (2 if trusted else 0)
     assert len(got) == (2 if trusted else 0)
     assert {str(each.state) for each in rows(sqlite)} == {"done" if trusted else "waiting"}
 
