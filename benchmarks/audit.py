@@ -79,8 +79,10 @@ def main() -> None:
         **{f"without-{name}": partial(unseen, args, catalogue, name) for name in args.unseen},
         "time": lambda: timing(catalogue),
     }
-    texts = [part(args.out / f"{name}.md", make) for name, make in parts.items()]
-    write_section(ROOT / "docs" / "results.md", "audit", "\n\n".join(texts))
+    chosen = {name: make for name, make in parts.items() if args.parts is None or name in args.parts}
+    texts = [part(args.out / f"{name}.md", make) for name, make in chosen.items()]
+    if args.parts is None:
+        write_section(ROOT / "docs" / "results.md", "audit", "\n\n".join(texts))
 
 
 def part(path: Path, make: Callable[[], str]) -> str:
@@ -104,6 +106,9 @@ def arguments() -> argparse.Namespace:
         "--unseen", nargs="*", default=["shenzhen", "nih"], help="sources to hold out in turn"
     )
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS), choices=NETWORKS, metavar="REMEDIES")
+    parser.add_argument(
+        "--parts", nargs="*", help="only these (report, remedies, without-nih ...); the page is not written"
+    )
     parser.add_argument("--epochs", type=int, default=3, help="of the unfrozen stage")
     parser.add_argument("--workers", type=int, default=None)
     return parser.parse_args()
@@ -134,7 +139,9 @@ def written(rows: Sequence[Mapping[str, Any]], like: Catalogue, out: Path) -> Ca
     """A catalogue of ``rows`` that shares the pixels of another."""
     if not (out / catalogues.MANIFEST).exists():
         out.mkdir(parents=True, exist_ok=True)
-        (out / "pixels").symlink_to((like.root / "pixels").resolve())
+        pixels = (like.root / "pixels").resolve()
+        pixels.mkdir(exist_ok=True)  # a link to what is not there cannot be made a folder
+        (out / "pixels").symlink_to(pixels)
         left = {row["class"] for row in rows}
         manifest = {
             "classes": [name for name in like.classes if name in left],
@@ -278,7 +285,7 @@ def network(args: argparse.Namespace, catalogue: Catalogue, words: str) -> Unsee
         {
             "name": words,
             "model": {"backbone": args.backbone, "drop_rate": 0.1},
-            "train": {"label_smoothing": 0.05, "precision": "32-true"},
+            "train": {"label_smoothing": 0.05, "precision": "auto"},
             "data": {"workers": args.workers or None},
             "stage": stages,
         }

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carina.data.descriptors import SIDE, Descriptors
-from carina.data.registration import Array, along, detail, gradient, half, warped
+from carina.data.registration import Array, along, detail, gradient, half, shares, warped
 
 _CELLS, _DIRECTIONS, _HALF = 8, 8, SIDE // 2
 _FILMS, _ROUNDS, _DIMENSIONS = 1000, 6, 64  # the projection: films it is learned from, versions of each
@@ -141,7 +141,7 @@ def _pooling() -> Array:
     step = _HALF / _CELLS
     centres = (np.arange(_CELLS) + 0.5) * step - 0.5
     weights = np.exp(-0.5 * ((np.arange(_HALF) - centres[:, None]) / (step / 2)) ** 2)
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
+    return shares(weights)
 
 
 def _mirroring() -> NDArray[np.int64]:
