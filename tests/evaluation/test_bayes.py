@@ -195,6 +195,15 @@ def test_a_probability_keeps_its_first_digits_at_both_ends() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("results", "said"), [("+", "above 99.9999 %"), ("-", "below 0.0001 %")])
+def test_no_row_of_results_is_rounded_into_certainty(results: str, said: str) -> None:
+    known = Test(Share("", 0.95), Share("", 0.90))
+    steps = posterior(at("0.05"), [known], 40 * results)
+    assert all(0 < step.probability.value < 1 for step in steps)
+    assert chance(steps[-1].probability.value) == said
+    assert chance(1 - 0.00000002) == "above 99.9999 %"
+
+
 def test_the_verb_says_that_the_same_film_adds_nothing(tmp_path: Path) -> None:
     words = ["bayes", "--prevalence", "0.05", "--sensitivity", "0.95", "--specificity", "0.90"]
     said = CliRunner().invoke(app, [*words, "--tests", "++"]).stdout

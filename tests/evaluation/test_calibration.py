@@ -85,6 +85,21 @@ def test_calibration_error_is_held_against_what_chance_gives() -> None:
     assert within >= 34  # 38 expected
 
 
+def test_ten_films_of_one_person_are_no_ten_chances() -> None:
+    """60 people with ten alike films each: chance does as much as to 60 films, not as little as to 600."""
+    within, alone = 0, []
+    for seed in range(40):
+        logits, labels = world(60, seed=seed)
+        each, who = np.repeat(softmax(logits), 10, axis=0), np.repeat(np.arange(60), 10)
+        found = reliability(each, np.repeat(labels, 10), who, SICK)
+        alone.append(
+            found.ece_by_chance / reliability(softmax(logits), labels, np.arange(60), SICK).ece_by_chance
+        )
+        within += not found.off
+    assert within >= 34  # 38 expected; by films it would be none
+    assert np.mean(alone) == pytest.approx(1, abs=0.15)
+
+
 def test_bins_have_equally_many_films_and_hold_their_share() -> None:
     logits, labels = world(1000, seed=5)
     found = reliability(softmax(logits), labels, np.arange(1000), SICK)

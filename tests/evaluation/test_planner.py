@@ -105,6 +105,21 @@ def test_positives_turned_round_are_rounded_down() -> None:
     assert showing(112, 0.95, (0, 1)) == [(0, "97.3 %"), (1, "95.8 %")]
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--misses", "113"], "112 positives and these misses (113): name a number of misses from 0 to 112"),
+        (["--positives", "99999999999999"], "no plan means more than 10,000,000"),
+        (["--expected", "0.995"], "leave out --expected and --prevalence"),
+        (["--prevalence", "0.05"], "leave out --expected and --prevalence"),
+    ],
+)
+def test_a_question_turned_round_that_makes_no_sense_is_refused(words: list[str], said: str) -> None:
+    done = CliRunner().invoke(app, ["plan", "--positives", "112", *words])
+    assert isinstance(done.exception, ClaimError)
+    assert said in str(done.exception)
+
+
 @pytest.mark.parametrize("sensitivity", [0.0, 1.0, 99.0, float("nan")])
 def test_what_is_no_rate_is_refused(sensitivity: float) -> None:
     with pytest.raises(ClaimError, match="give a share between 0 and 1"):

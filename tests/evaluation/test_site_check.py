@@ -143,6 +143,7 @@ def test_labels_tell_disease_that_scores_lower_from_less_disease() -> None:
     assert seeing is not None
     assert not blind.alarm
     assert seeing.alarm
+    assert (blind.of, seeing.of) == ("", "diseased films")
 
 
 def test_many_more_refusals_are_noticed() -> None:

@@ -109,7 +109,7 @@ def calibrate(
         )
         show(output(), table(*done.classes(point)))
     if local is not None:
-        output().print(f"\nWhere {local.text} of the people are diseased:\n", markup=False)
+        output().print(f"\nWhere {local.of_people} are diseased:\n", markup=False)
         show(output(), table(*done.at_prevalence(local)))
     for line in done.probabilities():
         output().print(f"\n{line}", markup=False)

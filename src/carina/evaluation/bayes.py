@@ -26,6 +26,7 @@ from carina.evaluation.wording import exactly
 
 DRAWS = 100_000
 INTERVAL = 0.95
+_ALMOST = float(np.nextafter(1.0, 0.0))
 _COUNTS = re.compile(r"\s*(\d+)\s*/\s*(\d+)\s*")
 
 Draws = NDArray[np.float64]
@@ -174,7 +175,7 @@ def _ratio(ill: Draws, well: Draws) -> Draws:
     if not (both > 0).all():
         raise ClaimError("such results cannot happen with these rates; a rate of exactly 0 or 1 is too sure")
     part: Draws = ill / both
-    return part
+    return np.where(well > 0, np.minimum(part, _ALMOST), part)  # 1 is only what rules health out
 
 
 def _check_results(results: str) -> None:

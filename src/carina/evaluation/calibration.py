@@ -40,8 +40,9 @@ class Reliability:
 
     ``ece`` is the expected calibration error over bins of equally many films (Naeini, Cooper &
     Hauskrecht 2015, AAAI). It is above 0 even for perfect probabilities: with them it would lie below
-    ``ece_by_chance`` in 95 of 100 draws of as many films (Bröcker & Smith 2007, Weather and Forecasting
-    22:651). ``brier`` is of healthy against diseased; ``log_loss`` of all classes, in nats.
+    ``ece_by_chance`` in 95 of 100 draws of as many people (Bröcker & Smith 2007, Weather and Forecasting
+    22:651; all films of a person are ill or well together, the most that chance can do). ``brier`` is of
+    healthy against diseased; ``log_loss`` of all classes, in nats.
     """
 
     ece: float
@@ -141,7 +142,9 @@ def reliability(
         seed=seed,
     )
     rng = np.random.default_rng(seed)
-    truthful = (rng.random(len(p_disease)) < p_disease for _ in range(DRAWS))  # worlds where it is right
+    _, person = np.unique(who, return_inverse=True)
+    count = int(person.max()) + 1
+    truthful = (rng.random(count)[person] < p_disease for _ in range(DRAWS))  # worlds where it is right
     chance = np.array([_ece(p_disease, ill_there, places) for ill_there in truthful])
     return Reliability(
         ece=_ece(p_disease, ill, places),

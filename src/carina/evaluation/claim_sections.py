@@ -86,8 +86,9 @@ def likeness(claims: Claims | None, predictions: Predictions) -> Section:
     found = "They are not" if shift.alarm else "Nothing seen says that they are not; that is no proof"
     if shift.explained is not None:
         found = "They differ by how many are ill only; a sensitivity does not depend on that"
+    whose, now, then = shift.medians
     text = (
-        f"{found}. Median score {shift.median_now:.3f}, at {claims.site!r} {shift.median_then:.3f}; "
+        f"{found}. Median score{whose} {now}, at {claims.site!r} {then}; "
         f"stability index {shift.index:.2f} (from {SHIFT} on it matters); chance that the difference is luck "
         f"{luck(shift.p_value)}."
     )

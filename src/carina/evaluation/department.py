@@ -120,7 +120,8 @@ def read_department(path: str | os.PathLike[str], point: OperatingPoint | None =
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise ClaimError(f"{path}: cannot be read ({error}); name a TOML file") from error
+        fault = getattr(error, "strerror", None) or error
+        raise ClaimError(f"{path}: cannot be read ({fault}); name a TOML file") from error
     except tomllib.TOMLDecodeError as error:
         raise ClaimError(f"{path}: is not valid TOML ({error})") from error
     try:

@@ -144,7 +144,8 @@ def read_pairs(path: str | os.PathLike[str]) -> Pairs:
                 many = _people(path, rows.line_num, row.get("people"))
                 counts["ill" if ill else "well"][2 * (not first) + (not second)] += many
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ClaimError(f"{path}: cannot be read ({error}); name a CSV file") from error
+        fault = getattr(error, "strerror", None) or error
+        raise ClaimError(f"{path}: cannot be read ({fault}); name a CSV file") from error
     (a, b, c, d), (e, f, g, h) = counts["ill"], counts["well"]
     return Pairs((a, b, c, d), (e, f, g, h))
 

@@ -146,6 +146,13 @@ def showing(positives: int, confidence: float, misses: Sequence[int] = (0, 1, 2,
     _check(0.5, confidence)
     if positives < 1:
         raise ClaimError(f"{positives} positives: there must be at least one to show anything")
+    if positives > MOST:
+        raise ClaimError(f"{positives:,} positives: no plan means more than {MOST:,}; name fewer")
+    if not any(0 <= missed <= positives for missed in misses):
+        raise ClaimError(
+            f"{counted(positives, 'positive')} and these misses ({', '.join(map(str, misses))}): name a "
+            f"number of misses from 0 to {positives:,}"
+        )
     return [
         (missed, at_least(lower_limit(positives - missed, positives, confidence)))
         for missed in sorted(set(misses))

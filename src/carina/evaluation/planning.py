@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from carina.errors import ClaimError
 from carina.evaluation import planner
 from carina.evaluation.planner import Requirement
 from carina.evaluation.wording import at_least, exactly, percent
@@ -79,6 +80,11 @@ def plan(
     needs: tuple[Requirement, ...] = ()
     if positives is None:
         needs = planner.plan(sensitivity, confidence, misses, expected=expected, prevalence=prevalence)
+    elif expected is not None or prevalence is not None:
+        raise ClaimError(
+            "--positives asks what so many show, whatever is expected and however rare disease is; leave out "
+            "--expected and --prevalence"
+        )
     else:
         planner.showing(positives, confidence, misses)
     return Plan(sensitivity, confidence, tuple(misses), needs, positives, expected, prevalence)

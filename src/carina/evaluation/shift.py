@@ -30,7 +30,8 @@ class Shift:
     """How far new scores lie from those of the site: ``index`` (PSI), and the p-value that it is luck.
 
     ``explained`` is the share of disease by which the site's own scores would lie like this, where they
-    lie otherwise as they are; None where they do not, and where no share explains it.
+    lie otherwise as they are; None where they do not, and where no share explains it. ``of`` says whose
+    scores these are where those of one side have shifted; it is empty for those of all films.
     """
 
     index: float
@@ -38,6 +39,12 @@ class Shift:
     median_then: float
     median_now: float
     explained: float | None = None
+    of: str = ""
+
+    @property
+    def medians(self) -> tuple[str, str, str]:
+        """Whose scores (``""``, ``" of diseased films"``), their median, and the one at the site."""
+        return f" of {self.of}" if self.of else "", f"{self.median_now:.3f}", f"{self.median_then:.3f}"
 
     @property
     def alarm(self) -> bool:
@@ -65,8 +72,8 @@ def shift_of(scores: Scores, watch: Watch, ill: NDArray[np.bool_] | None = None)
     then_ill, then_well = np.array(watch.ill), np.array(watch.well)
     if ill is None:
         return replace(whole, explained=_share(scores, then_ill, then_well) if whole.differs else None)
-    pairs = ((scores[ill], then_ill), (scores[~ill], then_well))
-    sides = [_compared(now, before) for now, before in pairs if len(now)]
+    pairs = (("diseased films", scores[ill], then_ill), ("other films", scores[~ill], then_well))
+    sides = [replace(_compared(now, before), of=name) for name, now, before in pairs if len(now)]
     for side in sides:  # each gets its part of the false alarms
         if replace(side, p_value=len(sides) * side.p_value).differs:
             return replace(side, p_value=len(sides) * side.p_value)

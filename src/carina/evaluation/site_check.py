@@ -128,8 +128,9 @@ class SiteCheck:
         }
         lines = [said[self.verdict]]
         if self.shift is not None:
+            whose, now, then = self.shift.medians
             lines.append(
-                f"Scores: median {self.shift.median_now:.3f}, at {self.name!r} {self.shift.median_then:.3f}; "
+                f"Scores{whose}: median {now}, at {self.name!r} {then}; "
                 f"stability index {self.shift.index:.2f} (from {SHIFT} on it matters); chance that the "
                 f"difference is luck {luck(self.shift.p_value)}{_mark(self.shift.alarm)}"
             )

@@ -11,6 +11,7 @@ import math
 from carina.evaluation.bootstrap import Area, Rate
 
 DASH = "–"
+_TINY = 1e-6  # of a chance: what lies beyond is said as such
 METHODS = {  # how probabilities are corrected
     "none": "nothing (no map was better)",
     "temperature": "one temperature",
@@ -40,9 +41,14 @@ def at_most(value: float) -> str:
 
 
 def chance(value: float) -> str:
-    """A probability with its first digits at both ends: ``82.6 %``, ``0.015 %``, ``99.985 %``."""
+    """A probability with its first digits at both ends: ``82.6 %``, ``0.015 %``, ``99.985 %``.
+
+    Beyond one in a million it is ``below 0.0001 %`` or ``above 99.9999 %``: no rates are known so well.
+    """
     rest = min(value, 1 - value)
-    digits = 1 if rest >= 0.01 or rest <= 0 else min(8, 1 - math.floor(math.log10(100 * rest)))
+    if 0 < rest < _TINY:
+        return "below 0.0001 %" if value < 0.5 else "above 99.9999 %"
+    digits = 1 if rest >= 0.01 or rest <= 0 else 1 - math.floor(math.log10(100 * rest))
     return f"{100 * value:.{digits}f} %"
 
 
