@@ -134,7 +134,7 @@ def load(folder: Path, bundle: Path, size: Size) -> Found:
         link.close()
         until(lambda: site.count(Delivery) == 2 * size.studies, "results are planned", 300)
         until(lambda: _in_state(site, "pacs", JobState.WAITING) > 0, "nobody is there yet", 240)
-        pacs.does = ["refuse"] * size.refusals + ["drop"] * size.drops
+        pacs.does = _moods(size)
         with pacs.open():
             for _ in range(size.kills):
                 _kill_mid_send(site, pacs)
@@ -156,6 +156,17 @@ def load(folder: Path, bundle: Path, size: Size) -> Found:
         return Found(
             size.studies, len(pacs.kept), changed, strangers, tries, len(letters), seen, len(away.kept)
         )  # fmt: skip
+
+
+def _moods(size: Size) -> list[str]:
+    """What the PACS does first: refusals and drops, each drop after an object that it took.
+
+    Each drop in a row doubles the pause, as it should: ten in a row are three quarters of an hour.
+    """
+    moods = [each for _ in range(size.drops) for each in ("drop", "take")]
+    for number in range(size.refusals):
+        moods.insert(3 * number, "refuse")
+    return moods
 
 
 def _kill_mid_send(site: Site, pacs: Pacs) -> None:

@@ -72,6 +72,7 @@ class Found:
     stuck: list[str] = field(default_factory=list)  # rounds after which nothing was taken any more
     fsyncs: int = 0  # rounds in which an fsync of ours failed with EIO
     marked: int = 0  # … and the store said so
+    unmarked: list[str] = field(default_factory=list)  # … and it did not
     acknowledged: int = 0
     kept: Kept = field(default_factory=lambda: Kept(0, 0, 0))
 
@@ -87,7 +88,7 @@ class Found:
             f"{len(self.stuck)} rounds without recovery; unhealthy after {self.marked} of {self.fsyncs} "
             "rounds with a failed fsync"
         )
-        return "; ".join([said, *self.false[:3], *self.stuck[:3]])
+        return "; ".join([said, *self.false[:3], *self.stuck[:3], *self.unmarked])
 
 
 def load(folder: Path, bundle: Path, size: Size) -> Found:
@@ -105,6 +106,8 @@ def load(folder: Path, bundle: Path, size: Size) -> Found:
             again = _send(site, [film(next(numbers))], ledger)[0]
             lasting = any(_is_lasting(each, error) for each in hit)
             found.fsyncs += lasting
+            if lasting and again == 0:
+                found.unmarked.append(f"{name}: {'; '.join(each.text[:120] for each in hit)}")
             if lasting and again != 0:
                 found.marked += page.says_unhealthy()
                 site.stop()

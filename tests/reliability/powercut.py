@@ -2,7 +2,9 @@
 
 Everything lies on an ext4 of its own, which ``EXT4_IOC_SHUTDOWN`` cuts off with nothing flushed, neither
 data nor journal: what only the page cache knew is gone, as when the plug is pulled (the disk's own cache
-is not simulated). Then the journal is replayed, and every film acknowledged so far must be there.
+is not simulated). The service is stopped at that moment, its calls to the disk in work: a kernel that lives
+on may call an fsync done whose journal was just given up, and a machine without power answers nobody. Then
+the journal is replayed, and every film acknowledged so far must be there.
 """
 
 from __future__ import annotations
@@ -76,6 +78,7 @@ def load(folder: Path, bundle: Path, size: Size, seed: int = 3) -> Found:
             wanted = before + dice.randint(1, size.films)
             until(lambda wanted=wanted: len(ledger) >= wanted, "films come in", 120, 0.002)  # type: ignore[misc]
             time.sleep(dice.uniform(0, 0.02))
+            site.freeze()  # nobody answers any more once there is no power
             volume.cut()
             site.kill()
             stop.set()

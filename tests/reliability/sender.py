@@ -112,9 +112,7 @@ class Association:
         kind, body = self._pdu()
         if kind != 4:
             raise ConnectionError(f"no answer: PDU type {kind}")
-        at = body.index(b"\x00\x00\x00\x09\x02\x00\x00\x00")  # (0000,0900) Status, two bytes
-        (status,) = struct.unpack_from("<H", body, at + 8)
-        return int(status)
+        return _status(body[6:])
 
     def close(self) -> None:
         """Release, without waiting long for the answer."""
@@ -140,6 +138,17 @@ class Association:
                 raise ConnectionError("the other side is gone")
             got += more
         return got
+
+
+def _status(command: bytes) -> int:
+    """(0000,0900) of a command set in implicit little endian."""
+    at = 0
+    while at + 8 <= len(command):
+        group, element, length = struct.unpack_from("<HHI", command, at)
+        if (group, element) == (0, 0x0900):
+            return int.from_bytes(command[at + 8 : at + 8 + length], "little")
+        at += 8 + length
+    raise ConnectionError("an answer without a status")
 
 
 def _item(kind: int, content: bytes) -> bytes:

@@ -149,3 +149,34 @@ def test_a_disk_that_failed_is_not_asked_again_for_any_of_them(sqlite: Database)
         sqlite.together(noting("three"))
     assert len(asked) == 1
     assert kept(sqlite) == []
+
+
+def test_the_write_ahead_log_does_not_grow_without_end(sqlite: Database) -> None:
+    """SQLite's own checkpoints are off; 1,200 transactions write five times what the log may hold."""
+    for _ in range(1200):
+        with sqlite.write() as session:
+            session.add(Event(at=NOW, kind="x" * 3000, study_id=None))
+    log = Path(f"{sqlite.url.database}-wal")
+    assert log.stat().st_size < 3 * 2**20
+    sqlite.close()
+    assert not log.exists()
+
+
+def _disk_fails(_link: object) -> None:
+    fault = sqlite3.OperationalError("disk I/O error")
+    fault.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+    raise fault
+
+
+def test_a_disk_that_fails_when_the_log_is_brought_into_the_file_is_told(
+    sqlite: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("carina.serving.database._bring_into_file", _disk_fails)
+    for _ in range(64):
+        assert sqlite.fault is None
+        sqlite.together(lambda link: link.execute(insert(Event), [{"at": NOW, "kind": "study"}]))
+    assert "could not make the database last" in str(sqlite.fault)
+    with sqlite.read() as session:
+        assert len(session.scalars(select(Event)).all()) == 64  # what was answered is kept
+    with pytest.raises(StoreFault, match="could not make the database last"):
+        sqlite.together(lambda link: link.execute(insert(Event), [{"at": NOW, "kind": "study"}]))

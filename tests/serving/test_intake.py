@@ -64,6 +64,15 @@ def take(intake: Intake, content: bytes, **how: Any) -> Receipt:
     return intake.take(keep(intake.archive, content), **given)
 
 
+def other_meta(content: bytes) -> bytes:
+    """The same film as somebody else would write it."""
+    ds = pydicom.dcmread(io.BytesIO(content))
+    ds.file_meta.SourceApplicationEntityTitle = "ELSEWHERE"
+    other = io.BytesIO()
+    ds.save_as(other, enforce_file_format=True)
+    return other.getvalue()
+
+
 def rows(database: Database, table: Any) -> list[Any]:
     with database.read() as session:
         return list(session.scalars(select(table).order_by(table.id)))
@@ -96,13 +105,9 @@ def test_the_same_instance_again_changes_nothing(intake: Intake, database: Datab
 
 def test_the_same_film_under_another_file_meta_is_the_same_film(intake: Intake, database: Database) -> None:
     content = instance(7)
-    ds = pydicom.dcmread(io.BytesIO(content))
-    ds.file_meta.SourceApplicationEntityTitle = "ELSEWHERE"
-    other = io.BytesIO()
-    ds.save_as(other, enforce_file_format=True)
-    assert other.getvalue() != content
+    assert other_meta(content) != content
     take(intake, content)
-    assert take(intake, other.getvalue()).status == "known"
+    assert take(intake, other_meta(content)).status == "known"
     assert len(rows(database, Instance)) == 1
     assert sum(len(paths) for _, paths in intake.archive.files()) == 1
 
@@ -392,3 +397,79 @@ def test_once_the_disk_has_failed_under_the_database_nothing_is_taken(
     assert sqlite.fault is not None
     with pytest.raises(StoreFault, match="could not make the database last"):
         Intake(sqlite, archive, settings).take(stored, origin="dicom", sender=None, address=None)
+
+
+def test_a_thousand_films_under_one_uid_are_not_read_again_for_the_next(
+    intake: Intake, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that gives all its films one SOP Instance UID: each is kept, and none costs more."""
+    films_ = [instance(7, PatientID=f"P{number:03}", seed=number) for number in range(30)]
+    read = list[str]()
+
+    def counted(file: Any, sha256: str) -> Any:
+        read.append(sha256)
+        return read_header(file, sha256)
+
+    monkeypatch.setattr("carina.serving.intake.read_header", counted)
+    costs = []
+    for each in films_:
+        before = len(read)
+        take(intake, each)
+        costs.append(len(read) - before)
+    assert len(rows(database, Instance)) == 30
+    assert max(costs) <= 2
+    assert take(intake, films_[11]).status == "known"
+    assert take(intake, other_meta(films_[12])).status == "known"
+    assert len(rows(database, Instance)) == 30
+
+
+def test_pixels_that_were_let_go_do_not_come_back_by_being_sent_again(
+    intake: Intake, database: Database
+) -> None:
+    take(intake, instance(7))
+    (film,) = rows(database, Instance)
+    intake.archive.remove(film.path)
+    with database.write() as session:
+        session.get_one(Instance, film.id).path = ""
+    assert take(intake, instance(7)).status == "known"
+    assert [paths for _, paths in intake.archive.files() if paths] == []
+    assert intake.adopt() == 0
+
+
+def test_a_film_is_kept_whichever_element_of_its_header_has_a_broken_vr(
+    intake: Intake, database: Database
+) -> None:
+    """A flipped byte in the VR of Manufacturer was answered with 0x0110 for ever (mutant 1,274 of 10,000)."""
+    facts = {
+        "SpecificCharacterSet": "ISO_IR 192", "PatientName": "Mün^Jo", "Manufacturer": "M",
+        "PatientAge": "045Y", "ManufacturerModelName": "N", "StudyDate": "20260101",
+        "SeriesNumber": 3, "InstitutionName": "I",
+        "ReferringPhysicianName": "R", "Laterality": "L", "ViewPosition": "PA", "AccessionNumber": "A",
+    }  # fmt: skip
+    whole = instance(7, **facts)
+    kinds = (b"UI", b"LO", b"CS", b"PN", b"DA", b"SH", b"AS")
+    groups = (b"\x08\0", b"\x10\0", b"\x18\0", b"\x20\0")
+    at_all = range(132, 900)
+    places = [at for at in at_all if whole[at : at + 2] in groups and whole[at + 4 : at + 6] in kinds]
+    assert len(places) > 15
+    for place in places:
+        broken = whole[: place + 4] + b"\x4c\xbe" + whole[place + 6 :]
+        assert take(intake, broken).status in ("stored", "conflict"), whole[place : place + 4].hex()
+    assert len(rows(database, Instance)) == len(places)
+    assert intake.adopt() == 0
+
+
+def test_a_header_that_nobody_foresaw_stops_neither_its_film_nor_the_next_start(
+    intake: Intake, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> None:
+        raise NotImplementedError("Unknown Value Representation")
+
+    monkeypatch.setattr("carina.serving.header._text", failing)
+    kept = keep(intake.archive, instance(7))
+    assert intake.adopt() == 1
+    (film,) = rows(database, Instance)
+    assert (film.sha256, film.problem) == (
+        kept.sha256, "its header cannot be understood (NotImplementedError)"
+    )  # fmt: skip
+    assert intake.adopt() == 0

@@ -189,3 +189,26 @@ def test_a_film_can_be_scored_once_more_with_all_its_tries(database: Database) -
     with database.write() as session:
         (once_more,) = jobs.claim(session, "a", "score", LEASE, NOON)
         assert (once_more.id, once_more.attempts) == (job.id, 1)
+
+
+def test_a_clock_that_was_set_back_lets_no_film_wait(database: Database) -> None:
+    """Films came, one was tried and one was taken, while the clock was a day ahead; then it was put right."""
+    ahead = NOON + timedelta(days=1)
+    with database.write() as session:
+        add_study(session, films=3, at=ahead)
+        tried, taken = jobs.claim(session, "a", "score", LEASE, ahead, count=2)
+        assert jobs.fail(session, tried, "a", "odd", ahead, 2, timedelta(seconds=5)) is JobState.WAITING
+    with database.read() as session:
+        assert jobs.waiting(session, "score", NOON)
+        assert jobs.overdue(session, "score", NOON)
+    with database.write() as session:
+        assert jobs.recover(session, "score", 2, NOON) == []
+        found = [job.id for _ in range(3) for job in jobs.claim(session, "b", "score", LEASE, NOON)]
+    assert len(found) == len(set(found)) == 3
+    assert {tried.id, taken.id} <= set(found)
+
+
+def test_a_film_that_another_machine_entered_by_its_clock_is_taken_at_once(database: Database) -> None:
+    with database.write() as session:
+        add_study(session, at=NOON + timedelta(minutes=3))
+        assert len(jobs.claim(session, "a", "score", LEASE, NOON)) == 1

@@ -227,3 +227,20 @@ def test_a_person_may_ask_for_a_study_to_stand_first(sqlite: Database, settings:
         kept.flagged_by = "anna"
         studies.stand(kept, settings.waits)
         assert (kept.rank, kept.outcome) == (Rank.NOW, Outcome.NOT_FLAGGED)
+
+
+def test_a_clock_that_was_set_back_holds_up_no_study(database: Database, settings: Settings) -> None:
+    """It came while the clock was a day ahead: it is complete, and rises; nobody knows how long it waits."""
+    settings = settings.model_copy(update={"quiet_seconds": 10.0})
+    ahead, sent = NOON + timedelta(days=1), Sent()
+    with database.write() as session:
+        study = add_study(session, at=ahead)
+        study.due_at = ahead + timedelta(minutes=120)
+        other = add_study(session, at=NOON)
+        other.due_at = NOON + timedelta(minutes=120)
+        session.flush()
+        assert studies.settle(session, NOON, settings, sent) == 1
+        assert studies.raise_overdue(session, NOON, settings.waits) == 1
+        assert (study.state, other.state) == (StudyState.COMPLETE, StudyState.RECEIVING)
+        assert study.raised_at == NOON
+        assert other.raised_at is None

@@ -3,7 +3,8 @@
 Knows how to open it so that what is committed is on the disk: SQLite in WAL mode with ``synchronous =
 FULL`` (with ``NORMAL`` a power cut loses committed rows). Once the disk has failed to make the file of
 SQLite last (fsync), a later success proves nothing of what was written before: the database then says so
-in ``fault``, and nothing more is taken in until the next start. Knows nothing of what is kept in it.
+in ``fault``, and nothing more is taken in until the next start. The write-ahead log is brought into the file
+by us, for SQLite does it after a commit and keeps its errors to itself. Knows nothing of what is kept in it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from carina.errors import StoreFault
 
 WAIT = 30.0  # seconds that a writer waits for another one in SQLite
 _NOT_SYNCED = (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC)
+_CHECKPOINT = 64  # transactions after which the write-ahead log is brought into the file
 _TOGETHER = 64  # pieces of work in one transaction
 T = TypeVar("T")
 
@@ -47,6 +49,7 @@ class Database:
         self.engine: Engine = create_engine(self.url, **_options(self.url.get_backend_name()))
         self._writer = self.engine.execution_options(carina_writes=True)
         self._turn = threading.RLock()  # SQLite's own waiting is a sleep that grows to 0.1 s
+        self._written = 0  # transactions since the write-ahead log was brought into the file
         self.fault: str | None = None  # a sentence, once the disk has failed under it
         self._waiting: deque[_Piece] = deque()
         if self.is_sqlite:
@@ -68,8 +71,10 @@ class Database:
         other instead of failing half-way.
         """
         turn = self._turn if self.is_sqlite else nullcontext()
-        with turn, Session(self._writer, expire_on_commit=False) as session, session.begin():
-            yield session
+        with turn:
+            with Session(self._writer, expire_on_commit=False) as session, session.begin():
+                yield session
+            self._count()
 
     def together(self, work: Callable[[Connection], T]) -> T:
         """What ``work`` answers, once that it wrote is committed; what it raises, once that is undone.
@@ -86,6 +91,7 @@ class Database:
         with self._turn:
             while not mine.done:  # else whoever had the turn before did it
                 self._do([self._waiting.popleft() for _ in range(min(_TOGETHER, len(self._waiting)))])
+                self._count()
         if mine.error is not None:
             raise mine.error
         return cast("T", mine.answer)
@@ -118,9 +124,29 @@ class Database:
         """Close all connections."""
         self.engine.dispose()
 
+    def _count(self) -> None:
+        """One more transaction of SQLite; the write-ahead log is brought into the file now and then.
+
+        What was committed is on the disk before, in that log, and stays there where this fails.
+        """
+        self._written += self.is_sqlite
+        if self._written < _CHECKPOINT:
+            return
+        self._written = 0
+        link = self.engine.raw_connection()
+        try:
+            _bring_into_file(link)
+        except sqlite3.Error as error:
+            self._remember(error)
+        finally:
+            link.close()
+
     def _look_at(self, context: ExceptionContext) -> None:
+        self._remember(context.original_exception)
+
+    def _remember(self, error: BaseException) -> None:
         """Remember an fsync that failed, in whichever thread it was."""
-        if getattr(context.original_exception, "sqlite_errorcode", None) in _NOT_SYNCED:
+        if getattr(error, "sqlite_errorcode", None) in _NOT_SYNCED:
             self.fault = (
                 f"the disk under {self.url.database} could not make the database last; nothing more is taken "
                 "in: see to the disk, then start Carina again"
@@ -155,9 +181,15 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
         "synchronous = FULL",
         "foreign_keys = ON",
         f"busy_timeout = {int(WAIT * 1000)}",
+        "wal_autocheckpoint = 0",
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _bring_into_file(connection: Any) -> None:
+    """The write-ahead log of SQLite, as far as no reader needs it."""
+    connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
 def _begin_sqlite(connection: Any) -> None:

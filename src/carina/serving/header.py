@@ -13,11 +13,11 @@ import io
 import re
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, BinaryIO
 
-from carina.errors import NotDicom, NotStored
+from carina.errors import NotDicom, NotStored, StoreError
 from carina.images import facts
 from carina.images.patience import Patience
 from carina.images.quiet import quiet
@@ -116,10 +116,17 @@ class Header:
 def read_header(file: BinaryIO, sha256: str) -> Header:
     """The header of a DICOM file. ``sha256`` of its content stands in for UIDs that are missing.
 
-    Raises ``NotDicom`` for what is no DICOM instance, ``NotStored`` for kinds that are not taken.
+    Raises ``NotDicom`` for what is no DICOM instance, ``NotStored`` for kinds that are not taken. Whatever
+    else is wrong with it is its ``problem``: a film is never lost over its header.
     """
     with quiet:
-        return _header(file, sha256)
+        try:
+            return _header(file, sha256)
+        except (StoreError, OSError):
+            raise
+        except Exception as error:
+            why = f"its header cannot be understood ({type(error).__name__})"
+            return replace(picture_header(sha256), problem=why)
 
 
 def _header(file: BinaryIO, sha256: str) -> Header:

@@ -74,8 +74,7 @@ class Housekeeping:
     def settle(self) -> int:
         """Complete the studies of which nothing came for the quiet time; how many."""
         now, done = self._clock(), 0
-        quiet = now - timedelta(seconds=self._settings.quiet_seconds)
-        over = select(Study.id).where(Study.state == StudyState.RECEIVING, Study.last_received_at <= quiet)
+        over = select(Study.id).where(Study.state == StudyState.RECEIVING, studies.quiet(now, self._settings))
         while self._any(over):
             with self._database.write() as session:
                 found = studies.settle(session, now, self._settings, self._enqueue)
@@ -87,7 +86,7 @@ class Housekeeping:
     def raise_overdue(self) -> int:
         """Let studies rise that waited too long, and say of what nothing looks at that it needs a reader."""
         now, done = self._clock(), 0
-        late = select(Study.id).where(Study.read_at.is_(None), Study.due_at < now, Study.raised_at.is_(None))
+        late = select(Study.id).where(studies.overdue(now))
         if self._any(late):
             with self._database.write() as session:
                 done = studies.raise_overdue(session, now, self._settings.waits)

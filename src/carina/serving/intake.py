@@ -31,6 +31,7 @@ DICOM = "application/dicom"
 LOGGER = logging.getLogger(__name__)
 _TRIES = 5  # of a transaction that another one got in the way of
 _BLOCK = 2**20
+_END = 4096  # bytes
 _FACTS = (
     "patient_id",
     "issuer",
@@ -55,9 +56,11 @@ _KNOWN = (
     select(_instances, _studies.c.uid.label("study_uid"), _series.c.uid.label("series_uid"))
     .join(_studies, _studies.c.id == _instances.c.study_id)
     .join(_series, _series.c.id == _instances.c.series_id)
-    .where(_instances.c.uid == bindparam("instance"))
-    .order_by(_instances.c.id)
+    .where(_instances.c.uid == bindparam("instance"), _instances.c.sha256 == bindparam("content"))
 )
+_OTHERS = select(
+    _instances.c.sha256, _instances.c.path, _instances.c.size, _instances.c.transfer_syntax
+).where(_instances.c.uid == bindparam("instance"))
 _STUDY = select(_studies).where(_studies.c.uid == bindparam("study")).with_for_update()
 _OLD_SERIES = select(_series.c.id).where(
     _series.c.study_id == bindparam("of"), _series.c.uid == bindparam("series")
@@ -127,21 +130,27 @@ class Intake:
         how |= {"sender": sender, "address": address, "priority": PRESSING if pressing else 0}
         try:
             done = self._tried(header, stored, how, compared=False)
-            if isinstance(done, Receipt):
-                return done
-            same = next((row for row in done if self._equal(header, stored, row)), None)
-            if same is not None:
-                self.archive.remove(stored.path)
-                return _receipt(same, "known")
-            done = self._tried(header, stored, how, compared=True)
-            assert isinstance(done, Receipt)
+            if done is None:
+                same = self._same(header, stored)
+                if same is not None:
+                    self.archive.remove(stored.path)
+                    return same
+                done = self._tried(header, stored, how, compared=True)
+                assert done is not None
+            if done.status == "known":
+                self.reject(stored, header.instance_uid)
             return done
         except SQLAlchemyError as error:
             raise _failure(error) from error
 
     def reject(self, stored: Stored, uid: str) -> None:
-        """Remove a file that is not taken in, unless the same bytes were kept before as instance ``uid``."""
-        kept = select(Instance.id).where(Instance.uid == uid, Instance.sha256 == stored.sha256)
+        """Remove a file that is not taken in, unless the same bytes are kept already as instance ``uid``.
+
+        Those of a film whose pixels were let go are not: it does not come back by being sent again.
+        """
+        kept = select(Instance.id).where(
+            Instance.uid == uid, Instance.sha256 == stored.sha256, Instance.path == stored.path
+        )
         with suppress(SQLAlchemyError), self.database.read() as session:  # not known: then it stays
             if session.scalar(kept.limit(1)) is None:
                 self.archive.remove(stored.path)
@@ -185,25 +194,55 @@ class Intake:
                 f"a stored film cannot be read again ({error.strerror}); send it again"
             ) from error
 
-    def _equal(self, header: Header, stored: Stored, row: Row[Any]) -> bool:
-        """Whether both files hold the same data set in the same encoding, under whatever file meta
-        information: the same film by C-STORE and by STOW differs there."""
-        if header.transfer_syntax is None or header.transfer_syntax != row.transfer_syntax:
-            return False
+    def _same(self, header: Header, stored: Stored) -> Receipt | None:
+        """The kept instance that holds the same data set in the same encoding, under whatever file meta
+        information: the same film by C-STORE and by STOW differs there.
+
+        There may be thousands of others, where a machine gives all its films one UID: a look at the end of
+        a file tells most of them apart.
+        """
+        if header.transfer_syntax is None:
+            return None
+        with self.database.read() as session:
+            others = session.execute(_OTHERS, {"instance": header.instance_uid}).all()
         try:
-            with self.archive.open(stored.path) as new, self.archive.open(row.path) as old:
-                there = read_header(old, row.sha256).content_at
-                if stored.size - header.content_at != row.size - there:
+            with self.archive.open(stored.path) as new:
+                for row in others:
+                    if row.transfer_syntax == header.transfer_syntax and self._equal(
+                        header, stored, new, row
+                    ):
+                        with self.database.read() as session:
+                            known = session.execute(
+                                _KNOWN, {"instance": header.instance_uid, "content": row.sha256}
+                            ).one()
+                        return _receipt(known, "known")
+        except OSError:  # adopted and found out meanwhile: nothing is known
+            return None
+        return None
+
+    def _equal(self, header: Header, stored: Stored, new: BinaryIO, row: Any) -> bool:
+        length = stored.size - header.content_at
+        if row.size < length:
+            return False
+        end = min(length, _END)
+        try:
+            with self.archive.open(row.path) as old:
+                new.seek(stored.size - end)
+                old.seek(row.size - end)
+                if new.read(end) != old.read(end):
+                    return False
+                old.seek(0)
+                if read_header(old, row.sha256).content_at != row.size - length:
                     return False
                 new.seek(header.content_at)
-                old.seek(there)
+                old.seek(row.size - length)
                 return _same_bytes(new, old)
         except (OSError, StoreError):  # gone by the retention rules, or damaged: then it is not the same
             return False
 
     def _tried(
         self, header: Header, stored: Stored, how: dict[str, Any], *, compared: bool
-    ) -> Receipt | list[Row[Any]]:
+    ) -> Receipt | None:
         """:meth:`_enter` in a transaction; again where another transaction was first."""
         for left in reversed(range(_TRIES)):
             try:
@@ -217,16 +256,16 @@ class Intake:
 
     def _enter(
         self, connection: Connection, header: Header, stored: Stored, how: dict[str, Any], *, compared: bool
-    ) -> Receipt | list[Row[Any]]:
+    ) -> Receipt | None:
         """Write all rows. Where other bytes are known under this UID and were not ``compared``, nothing is
-        written and the answer is what is known."""
-        known = list(connection.execute(_KNOWN, {"instance": header.instance_uid}))
-        for row in known:
-            if row.sha256 == stored.sha256:
-                return _receipt(row, "known")
-        if known and not compared:
-            return known
-        now, conflict = self._clock(), bool(known)
+        written and the answer is None."""
+        known = connection.execute(_KNOWN, {"instance": header.instance_uid, "content": stored.sha256})
+        if (row := known.one_or_none()) is not None:
+            return _receipt(row, "known")
+        conflict = connection.execute(_OTHERS.limit(1), {"instance": header.instance_uid}).first() is not None
+        if conflict and not compared:
+            return None
+        now = self._clock()
         study, series, problem, asked = self._study(connection, header, how["origin"], conflict, now)
         if series is None:
             series = _inserted(connection, _SERIES, _series_values(header, study))

@@ -8,6 +8,9 @@ LOCKED``), SQLite lets one writer in after the other (``BEGIN IMMEDIATE``).
 A worker that dies takes its jobs with it until their leases end. One of them may be what killed it, so jobs
 that were begun before are taken alone: then a job that kills has no company, and after its last try it is
 dead and killed nobody else.
+
+A clock that was set back must not keep work waiting for the time it had shown: a job that was never begun
+waits for nothing, and a time further ahead than :data:`AHEAD` counts as past.
 """
 
 from __future__ import annotations
@@ -21,12 +24,13 @@ from datetime import datetime, timedelta
 from itertools import count as counting
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, Select, Update, select, update
+from sqlalchemy import ColumnElement, CursorResult, Select, Update, or_, select, update
 from sqlalchemy.orm import Session
 
 from carina.serving.schema import Delivery, Instance, Job, JobState
 
 LEASE = timedelta(seconds=60)
+AHEAD = timedelta(minutes=10)  # further ahead than that is a time of a clock that has been set back since
 SCORE = "score"
 PRESSING = -1  # the priority of films that go before others
 
@@ -48,7 +52,7 @@ def claim(
     """
     waiting = (
         select(Job)
-        .where(Job.state == JobState.WAITING, Job.kind == kind, Job.not_before <= now)
+        .where(Job.state == JobState.WAITING, Job.kind == kind, _due(now))
         .order_by(Job.priority, Job.not_before, Job.id)
     )
     jobs = _locked(session, waiting, count)
@@ -65,13 +69,13 @@ def claim(
 
 def waiting(session: Session, kind: str, now: datetime) -> bool:
     """Whether anything is to be done; asked without a lock."""
-    any_job = select(Job.id).where(Job.state == JobState.WAITING, Job.kind == kind, Job.not_before <= now)
+    any_job = select(Job.id).where(Job.state == JobState.WAITING, Job.kind == kind, _due(now))
     return session.scalar(any_job.limit(1)) is not None
 
 
 def overdue(session: Session, kind: str, now: datetime) -> bool:
     """Whether a lease has ended; asked without a lock."""
-    over = select(Job.id).where(Job.state == JobState.TAKEN, Job.kind == kind, Job.lease_until < now)
+    over = select(Job.id).where(Job.state == JobState.TAKEN, Job.kind == kind, _ended(now))
     return session.scalar(over.limit(1)) is not None
 
 
@@ -115,7 +119,7 @@ def recover(session: Session, kind: str, tries: int, now: datetime) -> list[Job]
 
     The others wait again. Who calls this says of the dead what became of them.
     """
-    over = select(Job).where(Job.state == JobState.TAKEN, Job.kind == kind, Job.lease_until < now)
+    over = select(Job).where(Job.state == JobState.TAKEN, Job.kind == kind, _ended(now))
     jobs = _locked(session, over.order_by(Job.id), None)
     for job in jobs:
         dead = job.attempts >= tries
@@ -157,6 +161,19 @@ def hurry(session: Session, study: int, priority: int = PRESSING) -> int:
     its = select(Instance.id).where(Instance.study_id == study)
     waiting = update(Job).where(Job.instance_id.in_(its), Job.state == JobState.WAITING)
     return _changed(session, waiting.values(priority=priority))
+
+
+def past(moment: Any, now: datetime, ahead: timedelta = AHEAD) -> ColumnElement[bool]:
+    """Whether the time in a column has come, or lies further ahead than any time that is written."""
+    return or_(moment <= now, moment > now + ahead)
+
+
+def _due(now: datetime) -> ColumnElement[bool]:
+    return or_(Job.attempts == 0, past(Job.not_before, now))
+
+
+def _ended(now: datetime) -> ColumnElement[bool]:
+    return or_(Job.lease_until < now, Job.lease_until > now + AHEAD)
 
 
 def _locked(session: Session, jobs: Select[Job], count: int | None) -> list[Job]:

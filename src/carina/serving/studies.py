@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from carina.scoring.triage import Outcome
-from carina.serving import order
+from carina.serving import jobs, order
 from carina.serving.schema import Event, Instance, PredictionRow, Rank, Study, StudyState
 from carina.serving.settings import Settings, Waits
 
@@ -96,14 +96,27 @@ def stand(study: Study, waits: Waits) -> None:
     study.rank, study.weight, study.due_at = int(found.rank), found.weight, found.due_at
 
 
+def quiet(now: datetime, settings: Settings) -> ColumnElement[bool]:
+    """Whether nothing came for the quiet time, or the clock that said when has been set back since."""
+    return jobs.past(Study.last_received_at, now - timedelta(seconds=settings.quiet_seconds))
+
+
+def overdue(now: datetime) -> ColumnElement[bool]:
+    """Whether a study that nobody has read waited longer than its cap.
+
+    One that came at a time which has not been reached yet counts: nobody knows how long it has waited.
+    """
+    late = or_(Study.due_at < now, Study.received_at > now + jobs.AHEAD)
+    return and_(Study.read_at.is_(None), Study.raised_at.is_(None), late)
+
+
 def settle(session: Session, now: datetime, settings: Settings, enqueue: Enqueue) -> int:
     """Complete the studies of which nothing came for the quiet time; how many there are.
 
     Their results are put on their way where all films have been looked at; where not, who looks at the last
     one does that (:func:`deliver`).
     """
-    quiet = now - timedelta(seconds=settings.quiet_seconds)
-    over = select(Study).where(Study.state == StudyState.RECEIVING, Study.last_received_at <= quiet)
+    over = select(Study).where(Study.state == StudyState.RECEIVING, quiet(now, settings))
     over = over.order_by(Study.last_received_at).limit(_AT_ONCE).with_for_update(skip_locked=True)
     found = list(session.scalars(over.execution_options(populate_existing=True)))
     for study in found:
@@ -124,7 +137,7 @@ def deliver(session: Session, study: Study, now: datetime, settings: Settings, e
 
 def raise_overdue(session: Session, now: datetime, waits: Waits) -> int:
     """Let studies rise that waited longer than their cap; how many there are."""
-    late = select(Study).where(Study.read_at.is_(None), Study.due_at < now, Study.raised_at.is_(None))
+    late = select(Study).where(overdue(now))
     late = late.order_by(Study.due_at).limit(_AT_ONCE).with_for_update(skip_locked=True)
     found = list(session.scalars(late.execution_options(populate_existing=True)))
     for study in found:

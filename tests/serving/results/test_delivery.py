@@ -266,6 +266,50 @@ def test_a_place_that_stays_away_makes_dead_letters(
     assert [str(each.state) for each in rows(sqlite)] == ["dead"]
 
 
+def test_all_that_waited_longer_than_its_patience_is_given_up_at_once(
+    database: Database, settings: Settings, shelf: Shelf, post: Post, clock: Clock
+) -> None:
+    """One dead letter for each pause let a PACS that was gone for good hide hundreds for days."""
+    chosen = site(settings, {**RIS, "patience_hours": 1})
+    planned(database, shelf, chosen, "now", "soon", "unread")
+    post.closed.set()
+    delivery = Delivery(chosen, database, shelf, connect=post, clock=clock)
+    clock.now += timedelta(minutes=50)
+    with database.write() as session:
+        plan.enqueue(session, admit(session, shelf, "now"), chosen, clock.now)
+    clock.now += timedelta(minutes=20)
+    delivery.step()
+    assert [str(each.state) for each in rows(database)] == ["dead", "dead", "dead", "waiting"]
+    assert all("no connection" in str(each.error) for each in rows(database)[:3])
+    with database.write() as session:
+        assert plan.again(session, clock.now) == 3
+    post.closed.clear()
+    clock.now += timedelta(minutes=5)
+    assert delivery.step() == 4
+
+
+def test_a_clock_that_was_set_back_holds_up_no_result(
+    database: Database, settings: Settings, shelf: Shelf, post: Post, clock: Clock
+) -> None:
+    chosen = site(settings, RIS, {**RIS, "name": "other"})
+    clock.now += timedelta(days=1)
+    with database.write() as session:
+        plan.enqueue(session, admit(session, shelf, "now", duty=model(session)), chosen, clock.now)
+    delivery = Delivery(chosen, database, shelf, connect=post, clock=clock)
+    post.closed.set()
+    delivery.step()
+    with database.write() as session:  # a process that died over it, a day ahead as well
+        lease = clock.now + timedelta(minutes=3)
+        session.execute(
+            update(Row).where(Row.destination == "other").values(
+                state="taken", worker="gone", attempts=1, lease_until=lease
+            )
+        )  # fmt: skip
+    post.closed.clear()
+    clock.now -= timedelta(days=1)
+    assert delivery.step() == 2
+
+
 def test_what_a_person_asks_for_again_waits_for_no_pause(
     sqlite: Database, settings: Settings, shelf: Shelf, post: Post, clock: Clock
 ) -> None:

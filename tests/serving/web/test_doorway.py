@@ -31,10 +31,21 @@ class Held:
     ],
 )
 def test_the_least_loss_gives_way(connections: list[Held], first: list[int]) -> None:
-    found = gives_way(connections)  # type: ignore[arg-type]
+    found = gives_way(connections, now=100.0)  # type: ignore[arg-type]
     assert [connections.index(each) for each in found] == first  # type: ignore[arg-type]
 
 
 def test_a_flood_is_put_out_in_parts() -> None:
     flood = [Held("a", number) for number in range(400)]
-    assert gives_way(flood) == flood[:40]  # type: ignore[arg-type, comparison-overlap]
+    for now in (399.0, 399.0 + 1000):  # all of a sudden, and long after
+        sudden = [Held(each.address, now - each.since / 1000) for each in flood] if now == 399.0 else flood
+        found = gives_way(sudden, now)  # type: ignore[arg-type]
+        assert found == sorted(sudden, key=lambda each: each.since)[:40]  # type: ignore[comparison-overlap]
+
+
+def test_who_is_about_to_ask_is_spared_by_the_next_of_a_flood_of_bodies() -> None:
+    """Of 1,000 slow bodies each newcomer put out the one who had come before it, with its request unread."""
+    flood = [Held("a", 1 + number / 1000, asked=True, busy=True) for number in range(399)]
+    asking = Held("a", 9.999)
+    assert gives_way([*flood, asking], now=10.0) == [flood[0]]  # type: ignore[list-item, comparison-overlap]
+    assert gives_way([*flood, asking], now=20.0) == [asking]  # type: ignore[list-item, comparison-overlap]

@@ -172,6 +172,17 @@ def test_the_page_is_red_when_a_part_is_not_well_or_silent(scene: Scene, client:
     assert viewer.get("/health").status_code == 200
 
 
+def test_a_part_that_spoke_by_a_clock_that_was_set_back_is_not_taken_for_alive(
+    scene: Scene, client: Client
+) -> None:
+    scene.well()
+    scene.now -= timedelta(hours=1)
+    viewer = client("viewer")
+    assert viewer.get("/ready").text == "not ready: model, store, worker\n"
+    scene.well()
+    assert viewer.get("/ready").text == "ready\n"
+
+
 def test_a_destination_that_is_away_is_told_and_films_are_still_taken(scene: Scene, client: Client) -> None:
     with scene.database.write() as session:
         session.add(Health(part="destination pacs", at=scene.now, well=False, says="it refuses results"))

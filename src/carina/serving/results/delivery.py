@@ -15,8 +15,9 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import CursorResult, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -32,7 +33,9 @@ from carina.serving.settings import Destination, Settings
 
 LEASE = timedelta(minutes=3)  # longer than any single send may take
 FIRST_WAIT, LONGEST_WAIT = 5.0, 900.0  # seconds before the second try, and between late ones
+_AHEAD = timedelta(hours=1)  # further ahead than that is a time of a clock that has been set back since
 POLL = 1.0  # seconds between looks at an empty list
+_AT_ONCE = 500  # dead letters in one transaction
 _PULSE = timedelta(seconds=30)  # between two words of a destination that has nothing new to say
 
 _log = logging.getLogger(__name__)
@@ -90,7 +93,8 @@ class Delivery:
 
     def _drain(self, destination: Destination, stop: threading.Event) -> int:
         """Send what is due for one destination over one connection."""
-        paused = self._paused.get(destination.name, self._clock()) > self._clock()
+        now = self._clock()
+        paused = now < self._paused.get(destination.name, now) < now + _AHEAD
         if paused and not self._asked_for(destination):
             return 0
         link, sent = None, 0
@@ -127,8 +131,10 @@ class Delivery:
 
     def _claim(self, destination: Destination) -> int | None:
         now = self._clock()
-        waiting = (Row.state == JobState.WAITING) & (Row.not_before <= now)
-        left = (Row.state == JobState.TAKEN) & (Row.lease_until < now)  # whoever had it is dead
+        waiting = (Row.state == JobState.WAITING) & (
+            (Row.attempts == 0) | jobs.past(Row.not_before, now, _AHEAD)
+        )
+        left = (Row.state == JobState.TAKEN) & jobs.past(Row.lease_until, now, _AHEAD)  # its worker is dead
         due = select(Row).where(Row.destination == destination.name, or_(waiting, left))
         due = due.order_by(Row.not_before, Row.id).limit(1)
         with self._database.read() as session:
@@ -188,7 +194,8 @@ class Delivery:
         self._say(destination, well=True, says="delivers")
 
     def _nobody(self, destination: Destination, number: int, error: CarinaError) -> None:
-        """Nobody is there: this one waits, and so does everything else for the same place."""
+        """Nobody is there: this one waits, and so does everything else for the same place; what has waited
+        longer than its patience is given up, all of it at once."""
         now = self._clock()
         failed = self._failed[destination.name] = self._failed.get(destination.name, 0) + 1
         pause = timedelta(seconds=self.wait(failed))
@@ -196,11 +203,19 @@ class Delivery:
         self._say(destination, well=False, says=str(error))
         patience = timedelta(hours=destination.patience_hours)
         with self._database.read() as session:
-            old = now - session.get_one(Row, number).created_at > patience
-        if old:
+            mine = session.get_one(Row, number).created_at < now - patience
+            old = select(Row.id).where(
+                Row.destination == destination.name,
+                Row.state == JobState.WAITING,
+                Row.created_at < now - patience,
+            )
+            others = list(session.scalars(old.order_by(Row.id)))
+        if mine:
             self._bury(destination, number, error)
         else:
             self._settle(number, state=JobState.WAITING, not_before=now + pause, error=str(error))
+        for at in range(0, len(others), _AT_ONCE):
+            self._bury_waiting(destination, others[at : at + _AT_ONCE], error)
 
     def _fail(self, destination: Destination, number: int, error: CarinaError) -> None:
         """Somebody answered and refused: this one waits, the others are tried."""
@@ -215,6 +230,16 @@ class Delivery:
     def _bury(self, destination: Destination, number: int, error: CarinaError) -> None:
         _log.warning("delivery %d to %s is a dead letter: %s", number, destination.name, error)
         self._settle(number, state=JobState.DEAD, error=str(error))
+
+    def _bury_waiting(self, destination: Destination, numbers: list[int], error: CarinaError) -> None:
+        """Give up rows that nobody has taken since they were looked for."""
+        with self._database.write() as session:
+            waiting = update(Row).where(Row.id.in_(numbers), Row.state == JobState.WAITING)
+            given = cast(
+                "CursorResult[Any]", session.execute(waiting.values(state=JobState.DEAD, error=str(error)))
+            )
+            session.add(Event(at=self._clock(), kind="delivery", study_id=None))
+        _log.warning("%d deliveries to %s are dead letters: %s", given.rowcount, destination.name, error)
 
     def wait(self, failed: int) -> float:
         """Seconds after so many failures: doubling up to a quarter hour, a half more or less by chance."""

@@ -10,6 +10,7 @@ import uuid
 from typing import Any
 
 from carina import __version__
+from carina.images import facts
 from carina.serving.settings import Settings
 
 MANUFACTURER = "Carina"
@@ -41,5 +42,5 @@ def is_ours(ds: Any) -> bool:
 
     Asks for both Manufacturer and ManufacturerModelName; ``ds`` is whatever has ``get``.
     """
-    found = (ds.get("Manufacturer"), ds.get("ManufacturerModelName"))
-    return tuple(str(each or "").strip() for each in found) == (MANUFACTURER, MODEL_NAME)
+    found = (facts.text(ds, "Manufacturer"), facts.text(ds, "ManufacturerModelName"))
+    return tuple((each or "").strip() for each in found) == (MANUFACTURER, MODEL_NAME)

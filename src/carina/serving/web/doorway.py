@@ -3,7 +3,8 @@
 uvicorn waits for ever for a request that comes a byte at a time, and answers 503 to everybody once so many
 connections are open. Here a request's head has ``HEAD`` seconds, a TLS handshake as many; and where ``MOST``
 connections are open, one gives way to each that comes: one that has never asked for anything before one that
-rests, and that before one which is being answered; among those the oldest of the address that has most.
+rests, and that before one which is being answered; among those the oldest of the address that has most. Who
+came a moment ago may be about to ask, and is spared unless half of all are such.
 
 Knows connections, and nothing of what is asked for on them.
 """
@@ -20,6 +21,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEAD = 10.0  # seconds for the head of a request, and for a TLS handshake
 MOST = 400  # connections at once; beyond 500 uvicorn answers nobody
+FRESH = 1.0  # seconds in which who came may still be about to ask
 ROOM = 40  # connections that are closed at once where none of them ever asked for anything
 
 
@@ -32,7 +34,8 @@ class Connection(H11Protocol):
         self.asked = False  # whether a whole head ever came
         self._deadline: asyncio.TimerHandle | None = None
         if len(self.connections) >= MOST:
-            for one in gives_way([each for each in self.connections if isinstance(each, Connection)]):
+            crowd = [each for each in self.connections if isinstance(each, Connection)]
+            for one in gives_way(crowd, self.since):
                 self.connections.discard(one)
                 one.transport.abort()
         super().connection_made(transport)
@@ -87,14 +90,24 @@ class Loop(asyncio.SelectorEventLoop):
         return await super().create_server(*args, **options)
 
 
-def gives_way(connections: Iterable[Connection]) -> list[Connection]:
-    """Which are closed for newcomers: one, or up to ``ROOM`` of those that never asked for anything."""
-    tiers: tuple[list[Connection], ...] = ([], [], [])
+def gives_way(connections: Iterable[Connection], now: float) -> list[Connection]:
+    """Which are closed for newcomers: one, or up to ``ROOM`` of those that never asked for anything.
+
+    ``now`` is the loop's time.
+    """
+    silent, fresh, resting, busy = (
+        list[Connection](),
+        list[Connection](),
+        list[Connection](),
+        list[Connection](),
+    )
     for each in connections:
-        tiers[2 if each.busy else 1 if each.asked else 0].append(each)
-    for rank, tier in enumerate(tiers):
+        young = fresh if now - each.since < FRESH else silent
+        (busy if each.busy else resting if each.asked else young).append(each)
+    flood = fresh if len(fresh) >= MOST // 2 else []
+    for tier in (silent, flood, resting, busy, fresh):
         if tier:
             ((crowded, _),) = Counter(each.address for each in tier).most_common(1)
             oldest = sorted((each for each in tier if each.address == crowded), key=lambda each: each.since)
-            return oldest[: ROOM if rank == 0 else 1]
+            return oldest[: ROOM if tier in (silent, flood) else 1]
     return []

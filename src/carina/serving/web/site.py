@@ -107,7 +107,9 @@ def faults(site: Site, session: Session) -> list[Fault]:
         found.append(Fault("store", fault))
         parts["store"] = [row for row in parts["store"] if row.well]
     for name, rows in parts.items():
-        fresh = [row for row in rows if now - row.at <= SILENT_AFTER]
+        fresh = [
+            row for row in rows if abs(now - row.at) <= SILENT_AFTER
+        ]  # not ahead: the clock was set back
         if not fresh and (name in NEEDED or rows):
             last = max((row.at for row in rows), default=None)
             since = f", nothing heard since {last:%H:%M} UTC" if last else ""
