@@ -75,11 +75,16 @@ def test_the_verdict_stands_before_any_figure(road: Path) -> None:
 
 def test_checklists_are_filled_in_where_the_run_knows_and_blank_elsewhere(road: Path) -> None:
     lists = json.loads((road / "shown" / "card.json").read_text())["checklists"]
-    assert [len(items) for items in lists.values()] == [44, 27]
+    assert [len(items) for items in lists.values()] == [44, 52]
     assert list(lists) == ["CLAIM 2024", "TRIPOD+AI"]
     answers = {each["item"]: each["answer"] for each in lists["CLAIM 2024"]}
     assert answers["44"] is None  # nobody but a person knows who paid
     assert answers["37"] is not None
+    assert answers["1"].startswith("deep learning: ")
+    tripod = {each["item"]: each["answer"] for each in lists["TRIPOD+AI"]}
+    assert tripod["10"] is None  # how many there were is no reason why they are enough
+    assert "training films" in tripod["21"]
+    assert tripod["12f"] == tripod["24"] is not None
     card = (road / "shown" / "card.md").read_text()
     assert card.count(BLANK) == sum(each["answer"] is None for items in lists.values() for each in items)
 
@@ -89,7 +94,12 @@ def test_every_fact_that_a_checklist_names_is_known() -> None:
     plain = contents(tiny_manifest())["checklists"]
     for key, title in (("claim", "CLAIM 2024"), ("tripod", "TRIPOD+AI")):
         numbers = [number for number, _, _ in lists[key][0]["items"]]
-        assert numbers == [str(number) for number in range(1, len(numbers) + 1)]
+        main = [number.rstrip("abcdefg") for number in numbers]
+        last = {"claim": 44, "tripod": 27}[key]
+        assert list(dict.fromkeys(main)) == [str(number) for number in range(1, last + 1)]
+        for item in set(main):  # parts are lettered without a gap
+            parts = [number for number, of in zip(numbers, main, strict=True) if of == item]
+            assert parts in ([item], [f"{item}{letter}" for letter in "abcdefg"[: len(parts)]])
         unknown = [fact for _, _, fact in lists[key][0]["items"] if fact and not _known(fact)]
         assert not unknown
         assert len(plain[title]) == len(numbers)

@@ -14,6 +14,7 @@ from importlib.resources import files
 from typing import Any
 
 from carina.evaluation.card_text import markdown
+from carina.evaluation.wording import counted
 from carina.scoring.manifest import CARD, CARD_JSON, EMBEDDINGS, TRAINING_IMAGES, WEIGHTS, Manifest
 
 FORMAT = 1
@@ -113,7 +114,14 @@ def _facts(manifest: Manifest, content: Mapping[str, Any]) -> dict[str, str | No
     scanners = {str(each["scanner"]) for each in sources.values() if each.get("scanner")}
     figures = content["figures"]
     return {
-        "method": "a convolutional or transformer network on frontal chest radiographs, transfer learning",
+        "method": f"deep learning: {model.get('backbone', 'a network')} on frontal chest radiographs",
+        "use": f"{content['intended_use']['films']}; {content['intended_use']['task']}",
+        "predictors": "the pixels of one film, prepared as below, and nothing else; no person judges them",
+        "scoring": "carina score: model.onnx in ONNX Runtime, the same code in use as when it was measured",
+        "data": f"sets and their terms above; the sha256 of each training film in {TRAINING_IMAGES}",
+        "updated": "above: thresholds, and where people were enough a map of probabilities, for each site"
+        if content["operating_points"]
+        else None,
         "sources": ", ".join(sorted(sources)) or None,
         "exclusion": "films and reasons stand in dropped.csv of the catalogue",
         "preparation": ", ".join(f"{key} {value}" for key, value in manifest.preparation.items()),
@@ -122,7 +130,7 @@ def _facts(manifest: Manifest, content: Mapping[str, Any]) -> dict[str, str | No
         "model": f"{model.get('backbone', 'network')}, {len(manifest.classes)} classes; model.onnx",
         "versions": ", ".join(f"{name} {each}" for name, each in manifest.versions.items()) or None,
         "weights": None if "pretrained" not in model else f"pretrained: {model['pretrained']}",
-        "training": f"{len(recipe['stage'])} stages; the recipe stands in bundle.json"
+        "training": f"{counted(len(recipe['stage']), 'stage')}; the recipe stands in bundle.json"
         if recipe.get("stage")
         else None,
         "ensembles": "none: one network",
@@ -130,10 +138,10 @@ def _facts(manifest: Manifest, content: Mapping[str, Any]) -> dict[str, str | No
         if figures
         else None,
         "uncertainty": "95 % intervals, resampled by patient, joined with exact ones" if figures else None,
-        "abstaining": "headers, look of the picture and distance from the training films (docs/decisions.md)",
+        "abstaining": "refused by header, look or distance from the training films, and read by a person",
         "explanations": "class activation maps, exact for the network; where it looks, not where disease is",
         "figures": f"above: {', '.join(figures)}" if figures else None,
-        "subgroups": "above: age band, sex, view, source" if figures else None,
+        "subgroups": "above: recall by age band, sex, view and source" if figures else None,
         "counts": f"{manifest.data.images:,} training films, by source and class above",
         "points": "above" if content["operating_points"] else None,
         "imbalance": "films by class above; what the recipe does about it stands in bundle.json",
