@@ -95,6 +95,19 @@ def test_prioritising_asks_for_days_and_studies_in_silence_and_for_quiet(
     assert asked[0].found == "3.0 days"
 
 
+def test_a_site_that_asks_for_no_days_in_silence_still_looks_at_what_was_analysed(
+    sqlite: Database, site: Settings, shelf: Shelf
+) -> None:
+    at_once = site.model_copy(update={"roll_out": RollOut(silent_days=0, silent_studies=3)})
+    with sqlite.write() as session:
+        duty = model(session)
+        ladder.take(session, at_once, Ladder.SILENT, "ada", AUDIT, NOW)
+        for each in ("now", "usual", "usual", "usual"):
+            admit(session, shelf, each, duty=duty, at=NOW + timedelta(minutes=1))
+        ladder.take(session, at_once, Ladder.PRIORITISE, "ada", SIGNED, NOW + timedelta(hours=1))
+        assert ladder.current(session) == Ladder.PRIORITISE
+
+
 def test_a_suggestion_asks_for_an_operating_point_of_this_very_site(
     sqlite: Database, site: Settings, shelf: Shelf
 ) -> None:

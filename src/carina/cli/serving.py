@@ -78,6 +78,7 @@ def worklist(
     with _extra("carina worklist"):
         from carina.serving.database import Database
         from carina.serving.upgrades import check
+        from carina.serving.web.words import person_name
         from carina.serving.worklist import Filter, State, page, total
     from carina.terminal import notes, output, printable, show, table
 
@@ -104,7 +105,7 @@ def worklist(
             row.finding or "",
             "" if row.p_disease is None else f"{row.p_disease:.3f}",
             _waits((now - row.received_at).total_seconds()),
-            printable((row.patient_name or "").replace("^", " ").strip()),
+            printable(person_name(row.patient_name)),
             printable(row.accession or row.patient_id or ""),
             printable(row.because or ""),
         )

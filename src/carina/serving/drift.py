@@ -82,7 +82,7 @@ def measure(session: Session, settings: Settings, now: datetime, window: timedel
     then, recent = _scores(first), _scores(latest)
     named = ("the bundle", remembered) if remembered is not None else ("first weeks", then)
     found = [_shift(SCORE, *named, recent)]
-    names = sorted({name for each in first for name in (each.inputs or {})})
+    names = sorted({name for each in first for name in (each.inputs or {})}, key=_natural)
     found += [_shift(name, "first weeks", _inputs(first, name), _inputs(latest, name)) for name in names]
     return [*found, _refused(first, latest)]
 
@@ -105,6 +105,12 @@ def _films(
         _Film(score, outcome == str(Outcome.NOT_ANALYSED), inputs)
         for score, outcome, inputs in session.execute(ordered)
     ]
+
+
+def _natural(name: str) -> tuple[str, int]:
+    """``p5`` before ``p25``: percentiles in the order of their numbers."""
+    letters = name.rstrip("0123456789")
+    return letters, int(name[len(letters) :] or 0)
 
 
 def _scores(films: Sequence[_Film]) -> NDArray[np.float64]:

@@ -68,6 +68,8 @@ _OLD_SERIES = select(_series.c.id).where(
 _NEW_STUDY, _SERIES, _INSTANCE = insert(_studies), insert(_series), insert(_instances)
 _JOB, _EVENT = insert(Base.metadata.tables["jobs"]), insert(Base.metadata.tables["events"])
 
+OTHER_PATIENT = "it names another patient than the rest of its study"
+
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
@@ -330,7 +332,7 @@ class Intake:
             changes |= {"read_at": None, "read_by": None, "raised_at": None, "flagged_by": None}
         connection.execute(update(_studies).where(_studies.c.id == found.id).values(changes))
         series = connection.scalar(_OLD_SERIES, {"of": found.id, "series": header.series_uid})
-        problem = "it names another patient than the rest of its study" if stranger else None
+        problem = OTHER_PATIENT if stranger else None
         return int(found.id), series, problem, found.flagged_by is not None and found.read_at is None
 
 

@@ -96,7 +96,7 @@ def demands(
     if step == Ladder.PRIORITISE:
         return [
             *_served(session, Ladder.SILENT, asked.silent_days, asked.silent_studies, now),
-            _readable(session, asked.most_not_analysed, now - timedelta(days=asked.silent_days)),
+            _readable(session, asked.most_not_analysed, now - timedelta(days=asked.silent_days or 1)),
             *_quiet(session, settings, now),
             _signed(evidence),
         ]

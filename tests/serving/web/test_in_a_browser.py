@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from carina.serving.schema import Event, Study
+from carina.serving.schema import Event, Instance, PredictionRow, Study
 from carina.serving.web.app import create_app
 from tests.films import chest, encode
 from tests.serving.web.browser import chromium, served
@@ -68,8 +68,10 @@ def place(open_app: FastAPI) -> Iterator[str]:
 class Seen:
     """A page, and everything it should not have done."""
 
-    def __init__(self, browser: Any, scheme: str = "dark") -> None:
-        self.context = browser.new_context(color_scheme=scheme, viewport={"width": 1440, "height": 900})
+    def __init__(self, browser: Any, scheme: str = "dark", **how: Any) -> None:
+        self.context = browser.new_context(
+            color_scheme=scheme, viewport={"width": 1440, "height": 900}, **how
+        )
         self.page = self.context.new_page()
         self.dialogs: list[str] = []
         self.faults: list[str] = []
@@ -254,6 +256,42 @@ def test_window_level_zoom_pan_and_invert_work_on_16_bit_pixels(
     page.keyboard.up("Shift")
     assert canvas.get_attribute("data-place") != place_before
     assert seen.well_behaved(), (seen.dialogs, seen.faults, seen.foreign)
+
+
+def test_each_film_of_a_study_is_shown_by_its_number_with_what_was_said_of_it(
+    scene: Scene, place: str, seen: Seen, films: bytes
+) -> None:
+    study = scene.study(film=films, model=scene.model(), p=0.6)
+    with scene.database.write() as session:
+        first = session.get(Instance, 1)
+        said = session.query(PredictionRow).one()
+        kept = {name: getattr(first, name) for name in ("series_id", "sha256", "size", "path", "received_at")}
+        second = Instance(study_id=study, uid="1.2.9", view="AP", **kept)
+        session.add(second)
+        session.flush()
+        shares = {"TB": 0.123, "Normal": 0.877}
+        words = {"outcome": "not flagged: read as usual", "because": "below", "p_disease": 0.123}
+        session.add(PredictionRow(instance_id=second.id, at=said.at, probabilities=shares, **words))
+    page = seen.sign_in(place, path=f"/studies/{study}")
+    page.wait_for_selector("canvas[data-state=shown]")
+    assert page.locator("#film-wait").is_hidden()
+    assert page.locator(".shares:visible caption").inner_text() == "PA 1: probabilities"
+    page.keyboard.press("2")
+    page.wait_for_selector("canvas[data-instance='2'][data-state=shown]")
+    assert page.locator(".shares:visible caption").inner_text() == "AP 2: probabilities"
+    assert page.locator(".film-tab[aria-pressed=true]").inner_text() == "AP 2"
+    assert seen.well_behaved(), (seen.dialogs, seen.faults, seen.foreign)
+
+
+def test_moments_are_written_in_the_zone_of_the_browser(
+    browser: Any, scene: Scene, place: str, films: bytes
+) -> None:
+    study = scene.study(film=films)
+    far = Seen(browser, timezone_id="Asia/Tokyo")
+    page = far.sign_in(place, path=f"/studies/{study}")
+    assert "2026-11-23 16:55" in page.locator(".files").inner_text()
+    assert "times are Asia/Tokyo" in page.locator("footer").inner_text()
+    far.context.close()
 
 
 def test_the_heat_map_is_off_until_asked_for(scene: Scene, place: str, seen: Seen, films: bytes) -> None:

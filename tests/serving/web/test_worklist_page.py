@@ -12,8 +12,10 @@ from sqlalchemy import select
 from starlette.testclient import TestClient
 
 from carina.serving.database import Database
+from carina.serving.intake import OTHER_PATIENT
 from carina.serving.schema import Health, Instance, Job
 from carina.serving.settings import Settings
+from carina.serving.web.site import unproven
 from tests.serving.web.conftest import department
 from tests.serving.web.scene import Scene
 
@@ -265,6 +267,34 @@ def test_the_study_says_what_was_shown_at_its_threshold(scene: Scene, client: Cl
     page = " ".join(client("viewer").get(f"/studies/{study}").text.split())
     assert "388 of 398 diseased people of “north” were found: at least 95.6 % with 95 % confidence" in page
     assert "none of these" in page
+
+
+def test_a_model_without_a_threshold_for_this_site_is_told_over_the_list(
+    scene: Scene, client: Client
+) -> None:
+    assert "No threshold was shown" not in client("viewer").get("/worklist").text, "no model is on duty"
+    scene.study(said="soon", p=0.6, model=scene.model())
+    assert "No threshold was shown to hold at this site" in client("viewer").get("/worklist").text
+    shown = scene.settings.model_copy(update={"site": "north"})
+    with scene.database.read() as session:
+        assert not unproven(session, shown)
+
+
+def test_files_that_contradict_each_other_are_told_before_the_film(scene: Scene, client: Client) -> None:
+    study = scene.study(said="soon", p=0.6, conflict=True)
+    with scene.database.write() as session:
+        (film,) = session.scalars(select(Instance).where(Instance.study_id == study))
+        film.problem = OTHER_PATIENT
+    page = client("viewer").get(f"/studies/{study}").text
+    told = page[page.index('class="warnings"') : page.index('class="viewer"')]
+    assert "Two files with other bytes came under one UID" in told
+    assert "Film 1 names another patient than the rest of this study" in told
+
+
+def test_moments_are_marked_for_the_zone_of_the_browser(scene: Scene, client: Client) -> None:
+    scene.study()
+    page = client("viewer").get("/studies/1").text
+    assert '<time datetime="2026-11-23T07:55:00Z">2026-11-23 07:55</time>' in page
 
 
 def test_long_lists_are_counted_once_for_all_who_ask_within_a_moment(

@@ -82,6 +82,18 @@ class Figures:
         return missed + [each.says.removesuffix("  << ALARM") for each in self.drift if each.alarm]
 
     @property
+    def measured(self) -> list[Drift]:
+        """Numbers of which enough films are known to tell, those that alarm first."""
+        return sorted(
+            (each for each in self.drift if each.index is not None), key=lambda each: not each.alarm
+        )
+
+    @property
+    def unmeasured(self) -> list[Drift]:
+        """The others."""
+        return [each for each in self.drift if each.index is None]
+
+    @property
     def kinds(self) -> Sequence[str]:
         """The rows of ``arrivals``."""
         return _KINDS

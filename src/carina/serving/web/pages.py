@@ -17,14 +17,15 @@ from sqlalchemy.orm import Session
 
 from carina import __version__
 from carina.serving import ladder, people, worklist
+from carina.serving.intake import OTHER_PATIENT
 from carina.serving.people import Person, Role
 from carina.serving.schema import AuditEntry, Delivery, Event, JobState, Rank, Step
 from carina.serving.web import dashboard, facts, listing, words
 from carina.serving.web.api import healthy_classes
 from carina.serving.web.api_results import step_facts
-from carina.serving.web.forms import NOTICE, Number
+from carina.serving.web.forms import NOTICE, Number, StudyFacts
 from carina.serving.web.plots import meter
-from carina.serving.web.site import Here, Site, faults, model_card, step
+from carina.serving.web.site import Here, Site, faults, model_card, step, unproven
 from carina.serving.web.who import Admin, Reader, Viewer
 
 router = APIRouter(include_in_schema=False)
@@ -145,7 +146,7 @@ def the_list(request: Request, site: Here, person: Viewer, asked: Wanted) -> Res
         return _page(
             request, site, session, person, "worklist.html",
             drawn=drawn, address=asked.address, view=asked.view, urgency=asked.urgency, text=asked.q,
-            second=asked.second,
+            second=asked.second, unproven=unproven(session, site.settings),
         )  # fmt: skip
 
 
@@ -171,11 +172,24 @@ def study(request: Request, study_id: Annotated[Number, Path()], site: Here, per
         response = _page(
             request, site, session, person, "study.html",
             study=found.study, told=told, after=after, card=card, waiting_jobs=found.waiting_jobs,
-            point=_point(card, found.study.threshold),
+            point=_point(card, found.study.threshold), warnings=_warnings(told),
         )  # fmt: skip
     with site.database.write() as session:
         auditlog.append(session, person.name, "study opened", f"study {study_id}", now=site.clock())
     return response
+
+
+def _warnings(told: StudyFacts) -> list[str]:
+    """What must be seen before any film: files that contradict each other, with the films' places."""
+    known = [place for place, each in enumerate(told.instances, 1) if each.conflict]
+    other = [place for place, each in enumerate(told.instances, 1) if each.problem == OTHER_PATIENT]
+    said = []
+    if told.conflict or known:
+        where = f" (film {', '.join(map(str, known))})" if known else ""
+        said.append(f"Two files with other bytes came under one UID{where}: look at both.")
+    if other:
+        said.append(f"Film {', '.join(map(str, other))} names another patient than the rest of this study.")
+    return said
 
 
 def _point(card: dict[str, Any] | None, threshold: float | None) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from fastapi import Depends, Request
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from carina.serving import ladder
+from carina.serving import ladder, monitoring
 from carina.serving.database import Database
 from carina.serving.schema import Health, Model
 from carina.serving.settings import Settings
@@ -121,6 +121,12 @@ def faults(site: Site, session: Session) -> list[Fault]:
 def step(session: Session) -> str:
     """The step of the roll-out; a site that never took one stands on the first."""
     return str(ladder.current(session))
+
+
+def unproven(session: Session, settings: Settings) -> bool:
+    """Whether the model on duty flags by a threshold that nobody has shown to hold at this site."""
+    model = monitoring.on_duty(session)
+    return model is not None and monitoring.point(model, settings) is None
 
 
 def model_card(session: Session, model_id: int | None = None) -> dict[str, Any] | None:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
+
+from markupsafe import Markup, escape
 
 from carina.scoring.triage import score_text
 from carina.serving.schema import Rank, Study
@@ -59,9 +61,18 @@ def date(value: str | None) -> str:
     return "-".join(match.groups()) if match else (value or "")
 
 
-def time(value: datetime | None) -> str:
-    """``2026-11-23 08:15`` UTC."""
-    return f"{value:%Y-%m-%d %H:%M}" if value else ""
+def time(value: datetime | str | None) -> Markup:
+    """``2026-11-23 08:15`` UTC, marked so that a browser writes it in its own zone. Text in ISO 8601 too."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return escape(value)
+    if value is None:
+        return Markup()
+    moment = (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC)
+    stamp = '<time datetime="{}">{}</time>'
+    return Markup(stamp).format(f"{moment:%Y-%m-%dT%H:%M:%SZ}", f"{moment:%Y-%m-%d %H:%M}")  # nosec B704
 
 
 def wait(seconds: float | None) -> str:

@@ -62,6 +62,17 @@ export function countOn() {
   }
 }
 
+/** Moments are written in UTC by the server, and here in the zone of this browser. */
+export function localTimes() {
+  const two = (number) => String(number).padStart(2, "0");
+  for (const time of document.querySelectorAll("time[datetime]")) {
+    const at = new Date(time.dateTime);
+    time.textContent = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${two(at.getHours())}:${two(at.getMinutes())}`;
+  }
+  const zone = document.getElementById("zone");
+  if (zone) zone.textContent = Intl.DateTimeFormat().resolvedOptions().timeZone || "of this browser";
+}
+
 /** Whether a key is meant for the page, and not for a field or the browser. */
 export function isForPage(event) {
   if (event.defaultPrevented || event.ctrlKey || event.altKey || event.metaKey) return false;
@@ -84,3 +95,4 @@ document.getElementById("sign-out")?.addEventListener("click", async () => {
   try { await ask("DELETE", "/api/v1/session"); } finally { location.assign("/sign-in"); }
 });
 setInterval(countOn, 15000);
+localTimes();

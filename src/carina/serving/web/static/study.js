@@ -7,6 +7,7 @@ const canvas = document.getElementById("film");
 const stage = canvas.parentElement;
 const shownWindow = document.getElementById("window");
 const trouble = document.getElementById("film-fault");
+const patience = document.getElementById("film-wait");
 const heat = document.getElementById("heat");
 const heatMap = document.getElementById("heat-map");
 
@@ -19,6 +20,7 @@ const picture = document.createElement("canvas");
 async function load(instance) {
   film = null;
   trouble.hidden = true;
+  patience.hidden = false;
   canvas.dataset.state = "loading";
   try {
     const answer = await fetch(`/api/v1/instances/${instance}/pixels`);
@@ -34,6 +36,8 @@ async function load(instance) {
     trouble.textContent = error.message;
     trouble.hidden = false;
     canvas.dataset.state = "fault";
+  } finally {
+    if (canvas.dataset.instance === String(instance)) patience.hidden = true;
   }
 }
 
@@ -155,6 +159,7 @@ function toggleHeat() {
 function choose(tab) {
   for (const each of document.querySelectorAll(".film-tab")) each.setAttribute("aria-pressed", String(each === tab));
   canvas.dataset.instance = tab.dataset.instance;
+  for (const each of document.querySelectorAll(".shares")) each.hidden = each.dataset.of !== tab.dataset.instance;
   if (heat && !heatMap.hidden) toggleHeat();
   load(tab.dataset.instance);
 }
@@ -222,6 +227,8 @@ const keys = {
 };
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && what && !what.hidden) { what.hidden = true; return; }
+  const other = /^[1-9]$/.test(event.key) && document.querySelectorAll(".film-tab")[Number(event.key) - 1];
+  if (other && isForPage(event)) { event.preventDefault(); choose(other); return; }
   if (!isForPage(event) || !(event.key in keys)) return;
   event.preventDefault();
   keys[event.key]();
