@@ -62,16 +62,16 @@ def test_a_process_that_dies_under_a_film_is_replaced_and_the_film_tried_once_mo
 
 
 def test_a_film_that_takes_too_long_is_refused_within_its_time(films: Path) -> None:
-    decoder = Decoder(PREPARATION, Limits(seconds=1.0))
+    decoder = Decoder(PREPARATION, Limits(seconds=3.0))
     decoder.load(film(films))
     assert decoder.child.pid is not None
     os.kill(decoder.child.pid, signal.SIGSTOP)  # it will never answer
     began = time.monotonic()
     answer = decoder.load(film(films, 1))
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 6
     assert isinstance(answer, Refusal)
     assert answer.code == "timed_out"
-    assert "longer than 1 s" in answer.reason
+    assert "longer than 3 s" in answer.reason
     assert isinstance(decoder.load(film(films, 1)), Decoded)
     decoder.child.close()
 
