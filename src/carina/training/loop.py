@@ -26,8 +26,8 @@ from carina.records import Progress
 from carina.training import dice, snapshot
 from carina.training.average import Average
 from carina.training.checkpoint import Checkpoint, Position
+from carina.training.convolutions import suited
 from carina.training.demands import check_groups, check_metric, check_shares
-from carina.training.depthwise import in_float32
 from carina.training.devices import seed
 from carina.training.features import CachedLessons, cached_views
 from carina.training.films import Films
@@ -89,7 +89,7 @@ class Loop:
 
         Raises RunError when the loss is no longer a number.
         """
-        with shared(self.network, self.fabric.world_size), in_float32(self.network, self.fabric.device):
+        with shared(self.network, self.fabric.world_size), suited(self.network, self.fabric.device):
             self._train(checkpoint, len(self.recipe.stage))
         self.network.freeze(False)
         if self.average is not None:
@@ -101,7 +101,7 @@ class Loop:
 
         Raises RunError when the loss is no longer a number while they are.
         """
-        with shared(self.network, self.fabric.world_size), in_float32(self.network, self.fabric.device):
+        with shared(self.network, self.fabric.world_size), suited(self.network, self.fabric.device):
             if earlier:
                 self._train(None, stage)
             self.position = dataclasses.replace(self.position, stage=stage)
