@@ -5,8 +5,8 @@ Two kinds were found with oneDNN's own clock (docs/log.md):
 * **depthwise**: its matrix kernels fit no convolution of one channel with itself, and the backward pass took
   longer in bfloat16 than in float32. They compute in float32, and go on in autocast's numbers.
 * **small maps**: the gradient of the weights of a dense convolution over a map of 2 × 2 to 8 × 8 places took
-  up to ten times as long as the same sum as one product of matrices (im2col: Chellapilla et al. 2006). It
-  is that product here; the forward pass and the gradient of the input stay oneDNN's.
+  up to ten times as long as the same sum as one product of matrices (im2col: Chellapilla et al. 2006), over
+  2 × 2 to 4 × 4 the other two passes two to four times as long. They are such products here.
 
 Names and shapes of parameters stay as they were; GPUs are left alone, and so is float32.
 """
@@ -77,18 +77,12 @@ class _InFloat32:
 
 
 class _ByMatrix:
-    """Mixed into a convolution: over small maps the gradient of its weights is a product of matrices."""
+    """Mixed into a convolution: over small maps it is computed as products of matrices."""
 
     def forward(self: Any, seen: torch.Tensor) -> torch.Tensor:
         """(N, C, h, w) → (N, C', h', w')"""
-        sides = (
-            (side + 2 * margin - kernel) // stride + 1
-            for side, margin, kernel, stride in zip(
-                seen.shape[2:], self.padding, self.kernel_size, self.stride, strict=True
-            )
-        )
-        places = next(sides) * next(sides)
-        small = places <= (_FEW if self.kernel_size == (1, 1) else _SOME)
+        high, wide = _sides(seen, self.kernel_size, self.stride, self.padding)
+        small = high * wide <= (_FEW if self.kernel_size == (1, 1) else _SOME)
         learns = torch.is_grad_enabled() and self.weight.requires_grad
         if not (small and learns and torch.is_autocast_enabled("cpu")):
             return super().forward(seen)
@@ -98,26 +92,45 @@ class _ByMatrix:
 
 
 class _Convolution(torch.autograd.Function):
-    """A convolution whose gradient of the weights is (C', places) times (places, kernel × C)."""
+    """A convolution whose passes are products of matrices of what each place sees, (places, kernel × C)."""
 
     @staticmethod
     def forward(ctx: Any, seen: Any, weight: Any, stride: Any, padding: Any) -> torch.Tensor:
         """(N, C, h, w) and (C', C, kh, kw) → (N, C', h', w')"""
         ctx.save_for_backward(seen, weight)
         ctx.stride, ctx.padding = stride, padding
-        return conv2d(seen, weight, None, stride, padding)
+        sides = _sides(seen, weight.shape[2:], stride, padding)
+        if sides[0] * sides[1] > _FEW:
+            return conv2d(seen, weight, None, stride, padding)
+        matrix = weight.permute(0, 2, 3, 1).flatten(1)  # (C', kh kw C)
+        made = _windows(seen, sides, weight.shape[2:], stride, padding) @ matrix.t()
+        return made.view(len(seen), *sides, len(weight)).permute(0, 3, 1, 2)
 
     @staticmethod
     def backward(ctx: Any, slope: Any) -> tuple[Any, ...]:  # type: ignore[override]
         """The gradients of ``seen`` and ``weight``."""
         seen, weight = ctx.saved_tensors
-        back = None
-        if ctx.needs_input_grad[0]:
-            back = conv2d_input(seen.shape, weight, slope, ctx.stride, ctx.padding)
+        kernel = weight.shape[2:]
         across = slope.permute(0, 2, 3, 1).flatten(0, 2)  # (N h' w', C')
-        product = across.t() @ _windows(seen, slope.shape[2:], weight.shape[2:], ctx.stride, ctx.padding)
-        steep = product.view(len(weight), *weight.shape[2:], weight.shape[1]).permute(0, 3, 1, 2)
-        return back, steep, None, None
+        product = across.t() @ _windows(seen, slope.shape[2:], kernel, ctx.stride, ctx.padding)
+        steep = product.view(len(weight), *kernel, weight.shape[1]).permute(0, 3, 1, 2)
+        margin = [side - 1 - padding for side, padding in zip(kernel, ctx.padding, strict=True)]
+        if not ctx.needs_input_grad[0]:
+            return None, steep, None, None
+        if ctx.stride != (1, 1) or seen.shape[2] * seen.shape[3] > _FEW or min(margin) < 0:
+            return conv2d_input(seen.shape, weight, slope, ctx.stride, ctx.padding), steep, None, None
+        turned = weight.flip(2, 3).permute(2, 3, 0, 1).flatten(0, 2)  # (kh kw C', C)
+        back = _windows(slope, seen.shape[2:], kernel, (1, 1), margin) @ turned
+        return back.view(len(seen), *seen.shape[2:], -1).permute(0, 3, 1, 2), steep, None, None
+
+
+def _sides(seen: Any, kernel: Any, stride: Any, padding: Any) -> tuple[int, int]:
+    """Height and width of the output."""
+    high, wide = (
+        (side + 2 * margin - reach) // step + 1
+        for side, margin, reach, step in zip(seen.shape[2:], padding, kernel, stride, strict=True)
+    )
+    return high, wide
 
 
 def _windows(seen: Any, sides: Any, kernel: Any, stride: Any, padding: Any) -> torch.Tensor:
