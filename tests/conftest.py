@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-# Several tests run side by side, most of them small: torch's threads would wait for each other, many times as long.
+# Tests run side by side, most of them small: torch's threads would wait for each other, many times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent))  # so that `import films` and `import hostile` work
 
