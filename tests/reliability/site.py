@@ -27,8 +27,8 @@ from carina.serving import people
 from carina.serving.database import Database
 from carina.serving.header import read_header
 from carina.serving.schema import Instance, Job, JobState, PredictionRow, Study
-from carina.serving.service import Role, Service
-from carina.serving.settings import read_settings
+from carina.serving.service import Service
+from carina.serving.settings import Role, read_settings
 from carina.serving.upgrades import upgrade
 from carina.serving.worklist import Filter, total
 from tests.reliability.sender import Association, Film, Ledger, get

@@ -16,8 +16,8 @@ import pytest
 from carina.errors import CarinaError
 from carina.serving.database import Database
 from carina.serving.listener import Listener
-from carina.serving.service import Role, Service, check_exposure
-from carina.serving.settings import Settings
+from carina.serving.service import Service, check_exposure
+from carina.serving.settings import Role, Settings
 from carina.serving.upgrades import upgrade
 from tests.security.certificates import Authority, Pair
 from tests.security.figures import Tell

@@ -125,6 +125,25 @@ def test_other_bytes_under_a_known_uid_are_kept_beside(intake: Intake, database:
     assert rows(database, Study)[0].conflict
 
 
+@pytest.mark.parametrize("length", [2000, 0xFFF0], ids=["into the data set", "past the end"])
+def test_films_whose_file_meta_swallows_their_data_set_are_kept_each(
+    intake: Intake, database: Database, length: int
+) -> None:
+    """A byte that was changed made what differs a part of the file meta; the little that is left is equal."""
+    seen = [_swallowed(instance(7, seed=1, PatientID=name), length) for name in ("A1", "B2")]
+    for number, content in enumerate(seen):
+        assert take(intake, content).status == ("conflict" if number else "stored")
+    kept = [(intake.archive.root / film.path).read_bytes() for film in rows(database, Instance)]
+    assert kept == seen
+    assert [take(intake, content).status for content in seen] == ["known", "known"]
+
+
+def _swallowed(content: bytes, length: int) -> bytes:
+    """``content`` with another length of its ImplementationClassUID."""
+    at = content.index(b"\x02\x00\x12\x00UI") + 6
+    return content[:at] + length.to_bytes(2, "little") + content[at + 2 :]
+
+
 def test_a_late_film_reopens_its_study(intake: Intake, database: Database, clock: Clock) -> None:
     take(intake, instance(1, study=5))
     with database.write() as session:

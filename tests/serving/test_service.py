@@ -22,8 +22,8 @@ from carina.errors import ListenerError, ServiceError
 from carina.serving.database import Database
 from carina.serving.logs import JsonLines, start_logging
 from carina.serving.schema import Instance, Job, JobState, PredictionRow, Study, StudyState
-from carina.serving.service import Role, Service
-from carina.serving.settings import Settings
+from carina.serving.service import Service
+from carina.serving.settings import Role, Settings
 from tests.serving.instances import instance
 from tests.serving.programs import program
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,24 +43,25 @@ def serve(
     """Take films in by DICOM and by the page, score them, and show who needs a reader first."""
     import signal
 
-    from carina.terminal import notes, output
-
     with _extra("carina serve"):
+        from carina.serving import start
         from carina.serving.logs import start_logging
-        from carina.serving.service import Role, Service
+        from carina.serving.settings import Role
 
     if role not in tuple(Role):
         raise typer.BadParameter(f"{role!r} is none of {', '.join(Role)}", param_hint="--role")
-    settings = _settings(config, data, model=model, port=port, dicom_port=dicom_port, host=host)
-    start_logging()
-    service = Service(settings, Role(role))
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, lambda *_: service.ask_to_stop())
-    service.start()
+    with start.uncollected():
+        settings = _settings(config, data, model=model, port=port, dicom_port=dicom_port, host=host)
+        start_logging()
+        with _extra("carina serve"):
+            service = start.service(settings, Role(role))
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, lambda *_: service.ask_to_stop())
+        service.start()
     for line in _greeting(service):
-        output().print(line, markup=False, soft_wrap=True)
+        print(line, flush=True)
     service.wait()
-    notes().print("stopping: what is in work is finished, everything else is kept", markup=False)
+    print("stopping: what is in work is finished, everything else is kept", file=sys.stderr)
     service.stop()
 
 

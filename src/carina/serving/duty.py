@@ -13,6 +13,7 @@ import hashlib
 import json
 import threading
 import time
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
@@ -93,6 +94,7 @@ class Duty:
         self._why_not = "the model has not been loaded yet"
         self._stamps: Stamps | None = None
         self._tested = self._tried = 0.0
+        self._soon: Future[None] | None = None
 
     @classmethod
     def load(cls, settings: Settings) -> Self:
@@ -141,6 +143,29 @@ class Duty:
                 self._leave(
                     f"{self._settings.model}: {fault.strerror or fault}; see whether the disk is well"
                 )
+
+    def begin_soon(self) -> None:
+        """Begin in a thread of its own, and come back at once; :meth:`begun` waits for it."""
+        soon: Future[None] = Future()
+
+        def run() -> None:
+            try:
+                self.begin()
+            except BaseException as fault:  # whoever waits for it gets to know
+                soon.set_exception(fault)
+            else:
+                soon.set_result(None)
+
+        self._soon = soon
+        threading.Thread(target=run, name="carina-model", daemon=True).start()
+
+    def begun(self) -> None:
+        """Wait until what was begun is done; begin now where nothing was. Raises what went wrong there."""
+        soon, self._soon = self._soon, None
+        if soon is not None:
+            soon.result()
+        elif not self.ready:
+            self.begin()
 
     def check(self) -> bool:
         """See whether the model is still what it was; asked before every few films. Whether it is ready.
@@ -209,8 +234,9 @@ class Duty:
         gate = Gate.of(bundle)
         decoders = Decoders(bundle.preparation, _LIMITS)
         try:
+            decoders.start()  # they load their libraries while we load the network
             scorer = Scorer(bundle, threads=self._settings.threads)
-            decoders.start(scorer.threads)
+            decoders.start(scorer.threads - 1)
             site, warnings = _site(chosen, self._settings), _warnings(bundle, chosen, gate)
             model = OnDuty(bundle, scorer, decoders, gate, chosen, fingerprint, site, warnings)
             self._self_test(model)

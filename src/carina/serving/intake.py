@@ -203,8 +203,8 @@ class Intake:
         There may be thousands of others, where a machine gives all its films one UID: a look at the end of
         a file tells most of them apart.
         """
-        if header.transfer_syntax is None:
-            return None
+        if header.transfer_syntax is None or header.problem is not None:
+            return None  # where it is broken, what was taken for file meta may be the film itself
         with self.database.read() as session:
             others = session.execute(_OTHERS, {"instance": header.instance_uid}).all()
         try:

@@ -15,13 +15,12 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from carina.errors import ServiceError
-from carina.serving import health, jobs, people, upgrades
+from carina.serving import folder, health, jobs, memory, people, upgrades
 from carina.serving.archive import Archive
 from carina.serving.database import Database
 from carina.serving.duty import Duty
@@ -29,7 +28,7 @@ from carina.serving.housekeeping import Housekeeping
 from carina.serving.intake import Intake
 from carina.serving.results.delivery import Delivery
 from carina.serving.results.plan import enqueue
-from carina.serving.settings import Settings, is_loopback
+from carina.serving.settings import Role, Settings, is_loopback
 from carina.serving.tls import server_context
 from carina.serving.worker import Worker
 
@@ -46,25 +45,18 @@ _DESCRIPTORS = 65536  # files and sockets at once, where the system lets us
 _log = logging.getLogger(__name__)
 
 
-class Role(StrEnum):
-    """What a process does. ``worker`` also keeps the house and delivers results."""
-
-    ALL = "all"
-    LISTENER = "listener"
-    WORKER = "worker"
-    WEB = "web"
-
-
 class Service:
     """One process of a site. ``start`` returns when films can be sent and the page can be opened.
+
+    ``duty`` is the model on duty where it is being loaded already (``carina.serving.start``).
 
     Raises :class:`~carina.errors.ServiceError` where it would be open to anybody, or a port is taken, and
     what the database and the archive raise.
     """
 
-    def __init__(self, settings: Settings, role: Role = Role.ALL) -> None:
+    def __init__(self, settings: Settings, role: Role = Role.ALL, duty: Duty | None = None) -> None:
         self.settings, self.role = settings, role
-        self.duty: Duty | None = Duty(settings) if self._does(Role.WORKER) else None
+        self.duty = duty or (Duty(settings) if self._does(Role.WORKER) else None)
         self.dicom_port = self.web_port = 0
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -75,14 +67,9 @@ class Service:
 
     def start(self) -> None:
         """Open what this process needs, start its parts, and come back."""
-        os.umask(0o077)  # nothing that is written here is for others to read
+        folder.take(self.settings)
         _take_descriptors()
-        try:
-            self.settings.data.mkdir(parents=True, exist_ok=True)
-        except OSError as fault:
-            raise ServiceError(
-                f"{self.settings.data}: cannot be made ({fault.strerror}); name another folder with --data"
-            ) from fault
+        memory.keep_few_heaps()
         self.database = database = Database(self.settings.database_url)
         try:
             upgrades.upgrade(database)
@@ -126,6 +113,7 @@ class Service:
         return self.role in (Role.ALL, role)
 
     def _start_parts(self, database: Database, archive: Archive) -> None:
+        self._begin("memory", memory.keep_small)
         if self._does(Role.LISTENER):
             from carina.serving.listener import Listener
 
@@ -165,8 +153,7 @@ class Service:
 
     def _work(self, worker: Worker, stop: threading.Event) -> None:
         assert self.duty is not None
-        if not self.duty.ready:
-            self.duty.begin()
+        self.duty.begun()
         worker.run(stop)
 
     def _adopt(self, database: Database, archive: Archive) -> None:

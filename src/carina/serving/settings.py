@@ -35,6 +35,15 @@ class Ladder(StrEnum):
     RULE_OUT = "rule-out suggestion"
 
 
+class Role(StrEnum):
+    """What a process of a site does. ``worker`` also keeps the house and delivers results."""
+
+    ALL = "all"
+    LISTENER = "listener"
+    WORKER = "worker"
+    WEB = "web"
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -19,6 +19,7 @@ from carina.serving.schema import Base
 if TYPE_CHECKING:
     from alembic.config import Config
 
+HEAD = "0001"  # the revision of the last step, so that a start need not load Alembic to know it
 MIGRATIONS = Path(__file__).with_name("migrations")
 _LOCK = 0x0CA1214A  # of PostgreSQL: two processes that start together upgrade one after the other
 
@@ -28,9 +29,11 @@ def upgrade(database: Database) -> str:
 
     Raises ``DatabaseError`` where a newer Carina wrote it, where it is another program's, or out of reach.
     """
-    from alembic import command
-
     with _connected(database) as connection:
+        if _is_current(connection):
+            return HEAD
+        from alembic import command
+
         _refuse_strangers(connection)
         config = _config(connection)
         _check_known(connection, config)
@@ -43,9 +46,11 @@ def check(database: Database) -> str:
 
     Raises ``DatabaseError`` that names the cure where it is older, newer, empty or out of reach.
     """
-    from alembic.script import ScriptDirectory
-
     with _connected(database) as connection:
+        if _is_current(connection):
+            return HEAD
+        from alembic.script import ScriptDirectory
+
         config = _config(connection)
         found, head = _check_known(connection, config), ScriptDirectory.from_config(config).get_current_head()
         if found is None:
@@ -109,6 +114,14 @@ def _config(connection: Connection) -> Config:
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
     return config
+
+
+def _is_current(connection: Connection) -> bool:
+    """Whether exactly the last step is recorded."""
+    if not inspect(connection).has_table("alembic_version"):
+        return False
+    found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalars().all()
+    return list(found) == [HEAD]
 
 
 def _revision(connection: Connection) -> str | None:
