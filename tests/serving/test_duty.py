@@ -76,6 +76,33 @@ def test_a_removed_bundle_is_off_duty_and_comes_back_when_it_is_put_back(duty: D
     assert duty.check()
 
 
+def test_what_was_begun_early_is_waited_for_and_not_done_twice(own: Settings) -> None:
+    with Duty(own) as duty:
+        duty.begin_soon()
+        duty.begun()
+        first = duty.model
+        assert first is not None
+        duty.begun()  # the worker was started again after a fault
+        assert duty.model is first
+
+
+def test_a_fault_of_ours_in_an_early_start_is_raised_where_it_is_waited_for(
+    own: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    with Duty(own) as duty:
+        with monkeypatch.context() as patched:
+            patched.setattr(duty_room, "self_test", broken)
+            duty.begin_soon()
+            with pytest.raises(RuntimeError, match="a fault of ours"):
+                duty.begun()
+        assert not duty.ready
+        duty.begun()
+        assert duty.ready
+
+
 def test_a_changed_byte_takes_the_model_off_duty(duty: Duty, own: Settings) -> None:
     assert own.model is not None
     model = own.model / "model.onnx"

@@ -11,7 +11,7 @@ from sqlalchemy import inspect, text
 from carina.errors import DatabaseError
 from carina.serving.database import Database
 from carina.serving.schema import Base
-from carina.serving.upgrades import check, differences, upgrade
+from carina.serving.upgrades import HEAD, MIGRATIONS, check, differences, upgrade
 from tests.serving.postgres import Cluster
 
 
@@ -45,6 +45,15 @@ def test_the_steps_make_the_tables_of_the_schema(empty: Database) -> None:
 
 def test_an_upgrade_of_what_is_up_to_date_changes_nothing(empty: Database) -> None:
     assert upgrade(empty) == upgrade(empty)
+
+
+def test_the_revision_that_a_start_compares_with_is_that_of_the_last_step() -> None:
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    assert ScriptDirectory.from_config(config).get_current_head() == HEAD
 
 
 def test_a_database_without_tables_is_told_with_the_cure(empty: Database) -> None:

@@ -3,7 +3,7 @@
 The model, its self-test and the decoding processes need a second, half of it on another core, and nothing of
 what the page and the database are made of. So they are begun before those libraries are imported, and both
 go on side by side. What the model's thread imports meanwhile, no other thread does: two that import pydicom
-at the same time find it half made (``tests/test_imports.py`` holds that it does not).
+at the same time find it half made (``tests/serving/test_start.py`` holds that it does not).
 """
 
 from __future__ import annotations
