@@ -1,4 +1,4 @@
-"""The order of a start, and what it leaves out. How long it takes: ``python -m tests.reliability crashes``."""
+"""The order of a start, and what it leaves out (how long it takes: tests.reliability crashes)."""
 
 from __future__ import annotations
 
@@ -79,8 +79,12 @@ def test_a_data_folder_that_cannot_be_made_is_told_before_anything_is_begun(
 
 
 def test_garbage_is_looked_for_again_after_a_start_that_failed() -> None:
-    with pytest.raises(ServiceError), start.uncollected():
-        assert not gc.isenabled()
-        raise ServiceError("no")
+    def failing() -> None:
+        with start.uncollected():
+            assert not gc.isenabled()
+            raise ServiceError("no")
+
+    with pytest.raises(ServiceError):
+        failing()
     assert gc.isenabled()
     gc.unfreeze()

@@ -91,6 +91,14 @@ def test_checkpoints_come_by_the_clock_and_after_each_epoch(small: Any) -> None:
     ]
 
 
+def test_the_time_a_run_took_is_that_of_all_its_epochs_resumed_or_not(small: Any) -> None:
+    checkpoints: list[Checkpoint] = []
+    whole = small.train(small.recipe(*STAGES), save=kept(checkpoints))
+    resumed = small.train(small.recipe(*STAGES), checkpoint=checkpoints[1])
+    for loop in (whole, resumed):
+        assert loop.position.seconds >= sum(record["seconds"] for record in loop.position.history) > 0
+
+
 def test_a_frozen_stage_moves_the_head_alone(small: Any) -> None:
     checkpoints: list[Checkpoint] = []
     stages = [{"size": 32, "epochs": 2, "lr": 1e-2, "frozen": True}]

@@ -126,6 +126,11 @@ class Loop:
                 self._train_epoch()
                 self._close_epoch()
             self._leave()
+        self.position = dataclasses.replace(self.position, seconds=self._spent())
+
+    def _spent(self) -> float:
+        """Seconds of training so far, those of an interrupted run included."""
+        return self._seconds_before + time.monotonic() - self._began
 
     def _has_ended(self) -> bool:
         """Whether nothing is left to train in the position's stage."""
@@ -370,7 +375,7 @@ class Loop:
         kept = dataclasses.replace(
             at,
             loss_sum=self._loss_sum() if at.batch else 0.0,
-            seconds=self._seconds_before + now - self._began,
+            seconds=self._spent(),
             epoch_seconds=at.epoch_seconds + mid_epoch,
         )
         tensors = snapshot.of_weights(self.network, self.average)
