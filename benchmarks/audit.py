@@ -62,6 +62,10 @@ NETWORKS: dict[str, tuple[str, ...]] = {
     "none": (),
     "trim, crop 0.07": _ALL[:2],
     "equalised": _ALL[2:],
+    "crop 0.07": _ALL[1:2],
+    "mask_letters": ("data.mask_letters=true",),
+    "resolution 0.5": _JITTER[3:],
+    "balance source": ("train.balance=source",),
     "trim, crop 0.07, equalised, resolution 0.5": _JITTER,
     "the same, and balance source": (*_JITTER, "train.balance=source"),
 }

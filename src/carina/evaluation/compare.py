@@ -1,6 +1,7 @@
 """Compare two models on the same films: is the difference more than chance?
 
-Takes what an evaluation wrote (``predictions.parquet`` beside ``metrics.json``), or a run folder, whose
+The verdict on the films stands with the figures: where their source tells the label, the better model may
+be the one that reads it better. Takes what an evaluation wrote (``predictions.parquet`` beside ``metrics.json``), or a run folder, whose
 bundle is then asked about the films of the catalogue it was trained from. Only films that both have
 answered are compared; how many that leaves out is said.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from carina.data.catalogue import Catalogue
+from carina.data.confounding.audit import verdict_on
+from carina.data.confounding.verdict import Grade, Verdict
 from carina.errors import DataError, MissingExtra, RunError
 from carina.evaluation.answers import Tell, cached
 from carina.evaluation.wording import DASH, counted, listed
@@ -43,11 +46,15 @@ ACCURACY, RECALL, SPECIFICITY, AREA = (
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """One model's answers: the table of ``predictions.parquet``, and which classes are healthy."""
+    """One model's answers: the table of ``predictions.parquet``, and which classes are healthy.
+
+    ``verdict`` is the one on the films: no figure of theirs is said without it.
+    """
 
     name: str
     table: pa.Table
     healthy: frozenset[str]
+    verdict: Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,7 @@ class Comparison:
     patients: int
     left_out: int  # films that only one of the two has answered
     differences: tuple[Difference, ...]
+    verdict: Verdict  # on the films; the graver one where two evaluations hold two
 
     @property
     def sentence(self) -> str:
@@ -79,7 +87,7 @@ class Comparison:
         return f"{self.second} is {' and '.join(sides)} than {self.first}, by more than chance{tail}."
 
     def lines(self) -> tuple[str, ...]:
-        """What a terminal shows: the figures, then the sentence."""
+        """What a terminal shows: the figures, the sentence, and whether they can be believed."""
         left = f"; {counted(self.left_out, 'film')} left out" if self.left_out else ""
         return (
             (
@@ -88,6 +96,7 @@ class Comparison:
             ),
             *(f"{each.name:<24} {said(each)}" for each in self.differences),
             self.sentence,
+            f"Can this be believed? {self.verdict.sentence}",
         )
 
 
@@ -110,8 +119,7 @@ def compare(
     one, other = (_answers(place, asked, progress) for place in places)
     if one.name == other.name:
         one, other = (
-            Answers(str(place), each.table, each.healthy)
-            for place, each in zip(places, (one, other), strict=True)
+            replace(each, name=str(place)) for place, each in zip(places, (one, other), strict=True)
         )
     return compared(one, other, seed=seed)
 
@@ -149,7 +157,13 @@ def compared(first: Answers, second: Answers, *, seed: int = 0) -> Comparison:
     found.append(area_difference(AREA, patients, scores[0], scores[1], ill, seed=seed))
     everything = max(first.table.num_rows, second.table.num_rows)
     return Comparison(
-        first.name, second.name, len(ill), len(np.unique(patients)), everything - len(ill), tuple(found)
+        first.name,
+        second.name,
+        films=len(ill),
+        patients=len(np.unique(patients)),
+        left_out=everything - len(ill),
+        differences=tuple(found),
+        verdict=min((first.verdict, second.verdict), key=lambda each: list(Grade).index(each.grade)),
     )
 
 
@@ -176,6 +190,7 @@ def evaluated(folder: Path, split: str | None = None) -> Answers:
         table = pq.read_table(folder / "predictions.parquet", use_threads=False)
         name, there = str(about["bundle"]["name"]), str(about["split"])
         healthy = frozenset(map(str, about["metrics"]["healthy"]))
+        verdict = Verdict.from_dict(about["verdict"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(
             f"{folder}: not a whole evaluation ({error}); write it again with `carina evaluate`"
@@ -184,7 +199,7 @@ def evaluated(folder: Path, split: str | None = None) -> Answers:
         raise DataError(
             f"{folder}: holds the films of split {there}, not {split}; evaluate the bundle on {split}"
         )
-    return Answers(name, table, healthy)
+    return Answers(name, table, healthy, verdict)
 
 
 def _evaluated_split(folder: Path) -> str | None:
@@ -221,7 +236,7 @@ def _scored(
     scorer = Scorer(bundle)
     cache = cached(catalogue, bundle.preparation)
     predictions = ask(films, truth(films, bundle, catalogue), scorer, cache, progress)
-    return Answers(folder.name or str(folder), predictions.table(), bundle.healthy)
+    return Answers(folder.name or str(folder), predictions.table(), bundle.healthy, verdict_on(catalogue))
 
 
 def _shared(first: Answers, second: Answers) -> tuple[list[int], list[int]]:

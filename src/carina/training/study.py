@@ -18,7 +18,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -213,10 +213,7 @@ class _Job:
 
     def _comparison(self, first: str, second: str) -> Comparison:
         one, other = (evaluated(self._evaluation(name)) for name in (first, second))
-        named = [
-            type(each)(f"row {name}", each.table, each.healthy)
-            for name, each in ((first, one), (second, other))
-        ]
+        named = [replace(each, name=f"row {name}") for name, each in ((first, one), (second, other))]
         return compared(*named, seed=self.rows[second].recipe.train.seed)
 
     def _is_evaluated(self, run: Path, folder: Path) -> bool:
