@@ -12,8 +12,10 @@ from typer.testing import CliRunner
 
 from carina.cli import app
 from carina.data.catalogue import Catalogue
+from carina.data.confounding.verdict import Grade
 from carina.errors import BundleError, ClaimError, OutputError
 from carina.evaluation.bayes import share
+from carina.evaluation.belief import of_site
 from carina.evaluation.calibrate import Calibration, calibrate
 from carina.evaluation.wording import percent
 from carina.scoring.bundle import Bundle, write_bundle
@@ -39,6 +41,31 @@ def test_the_bundle_carries_its_points_and_the_same_model(done: Calibration, pla
     assert [point.target for point in sites(after)["north"].points] == [0.8, 0.9]
     assert operating_point(after, "north").target == 0.9
     assert operating_point(after, "north", 0.8).sensitivity.people == 40
+
+
+def test_points_carry_the_verdict_on_their_films_wherever_they_are_quoted(
+    done: Calibration, plain: Path, tmp_path: Path
+) -> None:
+    kept = sites(done.bundle)["north"].verdict
+    assert kept is not None
+    assert (kept.grade, kept.sentence) == (done.verdict.grade, done.verdict.sentence)
+    assert f"north, can this be believed? {kept.sentence}" in (done.bundle.root / "card.md").read_text()
+    asked = of_site(done.bundle, "north")
+    assert (asked.grade, asked.sentence) == (done.verdict.grade, done.verdict.sentence)
+    unheard = of_site(Bundle.open(plain), "north")
+    assert unheard.grade is Grade.UNKNOWN
+    assert "no audit of the films of 'north' was kept" in unheard.sentence
+    config = tmp_path / "dept.toml"
+    example = Path(__file__).parents[2] / "docs" / "examples" / "department.toml"
+    text = example.read_text("utf-8").replace("days = 15", "days = 2")
+    config.write_text(
+        text.replace("repetitions = 12", "repetitions = 2").replace('"TB"', '"COVID-19"'), "utf-8"
+    )
+    verb = ["simulate", "--config", str(config), "--model", str(done.bundle.root), "--site", "north"]
+    said = CliRunner().invoke(app, verb)
+    assert said.exit_code == 0, said.output
+    assert "Measured: recall of" in said.stdout
+    assert f"Can this be believed? {kept.sentence}" in " ".join(said.stdout.split())
 
 
 def test_the_threshold_finds_the_films_it_says_it_finds(done: Calibration, catalogue: Catalogue) -> None:

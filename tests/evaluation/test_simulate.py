@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from carina.cli import app
+from carina.data.confounding.verdict import Grade, Verdict
 from carina.errors import ClaimError
 from carina.evaluation import department_page, waiting
 from carina.evaluation.department import Department, read_department
@@ -32,6 +33,8 @@ BUSY: dict[str, Any] = {
         {"name": "Pneumonia", "share": 0.20, "urgency": "soon", "sensitivity": 0.9},
     ],
 }
+
+CONFOUNDED = Verdict(Grade.CONFOUNDED, "Confounded: the source of a film alone tells TB (AUC 0.99).")
 
 
 def department(**changes: object) -> Department:
@@ -251,7 +254,7 @@ except Exception as error:
 def test_the_page_shows_the_wait_that_was_won_beside_the_price_and_what_was_only_assumed(
     busy: Simulation,
 ) -> None:
-    page = department_page.render(busy)
+    page = department_page.render(busy, None)
     assert check_whole(page).headings == [
         "What an order gives, and what it takes",
         "Who waits how long",
@@ -274,5 +277,6 @@ def test_a_recall_that_was_measured_stands_on_the_page_with_its_limit_and_its_pe
 ) -> None:
     finding = [BUSY["finding"][0] | {"sensitivity": 1.0, "measured": (11, 11)}]
     here = department(finding=finding)
-    text = text_of(department_page.render(replace(busy, department=here)))
+    text = text_of(department_page.render(replace(busy, department=here), CONFOUNDED))
+    assert f"Can this be believed? {CONFOUNDED.sentence}" in text
     assert "Recall of Pneumothorax 100.0 % at least 76.1 % at 95 % confidence 11 of 11 people" in text

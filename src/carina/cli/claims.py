@@ -184,17 +184,22 @@ def simulate(
     from carina.evaluation.simulate import simulate as simulate_department
     from carina.terminal import bars, output, show, table
 
-    point = None
+    point, verdict = None, None
     if model is not None:
+        from carina.evaluation.belief import of_site
         from carina.scoring.bundle import Bundle
         from carina.scoring.operating import operating_point
 
-        point = operating_point(Bundle.open(model), site, target_sensitivity)
+        bundle = Bundle.open(model)
+        point = operating_point(bundle, site, target_sensitivity)
+        verdict = of_site(bundle, site)
     department = read_department(config, point)
     with bars() as tell:
         done = simulate_department(department, progress=tell)
     for line in (waiting.about(done), *waiting.rates(done)):
         output().print(line, markup=False)
+    if verdict is not None:
+        output().print(f"Can this be believed? {verdict.sentence}", markup=False)
     for policy in waiting.shown(done):
         output().print(f"\n{policy.name}\n", style="bold", markup=False)
         show(output(), table(*waiting.table(done, policy)))
@@ -205,7 +210,7 @@ def simulate(
     if report is not None:
         from carina.evaluation import department_page
 
-        write_report(report, department_page.render(done))
+        write_report(report, department_page.render(done, verdict))
 
 
 def _whole_numbers(text: str) -> list[int]:

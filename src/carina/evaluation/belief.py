@@ -17,7 +17,9 @@ from carina.evaluation.bootstrap import Area, areas
 from carina.evaluation.metrics import disease_probability
 from carina.evaluation.predictions import Predictions
 from carina.evaluation.wording import area_value, interval, listed
+from carina.scoring.bundle import Bundle
 from carina.scoring.manifest import Manifest
+from carina.scoring.operating import sites
 
 LABELS = {
     Grade.CONFOUNDED: "Confounded",
@@ -86,6 +88,23 @@ def within_sources(predictions: Predictions, *, seed: int = 0) -> dict[str, Area
         if min(int(sick[at].sum()), int((~sick[at]).sum())) >= _FEWEST:
             found[str(source)] = areas(patients[at], [(p_disease[at], sick[at])], seed=seed)[0]
     return found
+
+
+def of_site(bundle: Bundle, site: str) -> Verdict:
+    """The verdict behind the operating points of a site: on its films, else on those of the training.
+
+    Where neither was kept it cannot be told. Raises BundleError for points that cannot be read.
+    """
+    found = sites(bundle).get(site)
+    if found is not None and found.verdict is not None and found.verdict.grade in list(Grade):
+        return Verdict(Grade(found.verdict.grade), found.verdict.sentence)
+    try:
+        return Verdict.from_dict(bundle.manifest.sections["audit"])
+    except (KeyError, TypeError, ValueError):
+        sentence = (
+            f"Cannot be told whether these figures are skill: no audit of the films of {site!r} was kept."
+        )
+        return Verdict(Grade.UNKNOWN, sentence)
 
 
 def _trained(manifest: Manifest, fingerprint: str) -> Verdict | None:

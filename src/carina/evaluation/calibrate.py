@@ -31,6 +31,7 @@ from carina.scoring.manifest import MODEL
 from carina.scoring.operating import (
     DEFAULT_SITE,
     SECTION,
+    Believed,
     Corrected,
     Fit,
     OperatingPoint,
@@ -175,6 +176,7 @@ def site_of(
     seed: int = 0,
 ) -> tuple[Site, tuple[str, ...]]:
     """What these films show of a site, and why not what they cannot; ``ClaimError`` where it is nothing."""
+    believed = verdict_on(catalogue)
     found, refused = points(people(predictions), tuple(targets), confidence, per_class=per_class)
     shown = Site(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -190,6 +192,7 @@ def site_of(
         sets=conformal.choose(predictions, coverage),
         watch=_watch(predictions),
         chosen_on=tuple(sorted(predictions.column("image_id"))),
+        verdict=Believed(grade=believed.grade, sentence=believed.sentence),
     )
     return shown, refused
 

@@ -86,6 +86,8 @@ def _points(sites: Mapping[str, Any]) -> Iterator[str]:
             for disease, recall in top["classes"].items()
         )
         yield f"- {_plain(name)} at {top['target']:.1%}: {'; '.join(said)}"
+        if site.get("verdict"):
+            yield f"- {_plain(name)}, can this be believed? {_plain(site['verdict']['sentence'])}"
         yield from _refused(site)
     yield ""
 

@@ -1,7 +1,9 @@
 """Compare two models on the same films: is the difference more than chance?
 
 The verdict on the films stands with the figures: where their source tells the label, the better model may
-be the one that reads it better. Takes what an evaluation wrote (``predictions.parquet`` beside ``metrics.json``), or a run folder, whose
+be the one that reads it better.
+
+Takes what an evaluation wrote (``predictions.parquet`` beside ``metrics.json``), or a run folder, whose
 bundle is then asked about the films of the catalogue it was trained from. Only films that both have
 answered are compared; how many that leaves out is said.
 """

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+from carina.data.confounding.verdict import Verdict
 from carina.evaluation import waiting
 from carina.evaluation.blocks import Chart, Paragraph, Section, Table
 from carina.evaluation.department import Counts, Department
 from carina.evaluation.department_figures import a_day, waits_by_policy
 from carina.evaluation.headline import Headline
 from carina.evaluation.planner import lower_limit
-from carina.evaluation.report import render_page
+from carina.evaluation.report import believed, render_page
 from carina.evaluation.simulate import ANY, Figure, Policy, Simulation, row
 from carina.evaluation.wording import DASH, at_least, exactly, percent
 
 _CONFIDENCE = 0.95  # of the limit of a recall
 
 
-def render(simulation: Simulation) -> str:
-    """The page as one HTML text that refers to nothing outside itself."""
+def render(simulation: Simulation, verdict: Verdict | None) -> str:
+    """The page as one HTML text that refers to nothing outside itself.
+
+    ``verdict`` is that on the films the rates were measured on; None where the file assumes them.
+    """
     here = simulation.department
     return render_page(
         kicker="Carina · simulation",
         title=f"An ordered list in {here.name}",
         lead=waiting.load(simulation),
         headlines=_headlines(simulation),
+        grade=None if verdict is None else verdict.grade,
+        verdict=believed(verdict),
         sections=[_policies(simulation), _waits(simulation), _inputs(simulation)],
     )
 

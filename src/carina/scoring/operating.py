@@ -117,6 +117,13 @@ class Watch(_Part):
     refused: int = Field(ge=0)
 
 
+class Believed(_Part):
+    """The audit's verdict on the films behind the figures: its grade, and its sentence."""
+
+    grade: str = Field(min_length=1)
+    sentence: str = Field(min_length=1)
+
+
 class Site(_Part):
     """All operating points of one site, and the films they were chosen on."""
 
@@ -133,6 +140,7 @@ class Site(_Part):
     sets: Sets | None = None  # None where an older Carina calibrated
     watch: Watch | None = None  # the same
     chosen_on: tuple[str, ...] | None = None  # the same; image_id of each film: no witness any more
+    verdict: Believed | None = None  # the same; on these films
 
 
 def sites(bundle: Bundle) -> dict[str, Site]:
