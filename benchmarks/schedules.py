@@ -8,8 +8,8 @@ validation films are drawn (seeded, classes in proportion) and laid out for fast
 the same pretrained weights of the same timm network, with the same epochs, rates, batches and sizes,
 stretched to squares, and each with its own mild augmentation without flips:
 
-* ``rows 1-2``: 224 px, the head for four epochs, then all layers for two;
-* ``64 to 128``: 64 px, the head and then all layers for four epochs each; the same at 128 px.
+* ``rows 1-2``: row 2 of ``recipes/report.toml``: 224 px, the head, then all layers;
+* ``64 to 128``: its row 11: 64 px, the head and then all layers; the same at 128 px.
 
 Carina computes what the frozen body sees once (``frozen_views = 1``); fastai has no like of it. Printed are
 the seconds of each, their ratio, both accuracies on the films held out, and their difference with its 95 %
@@ -31,19 +31,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-BATCH = 64
-SCHEDULES: dict[str, list[dict[str, Any]]] = {
-    "rows 1-2": [
-        {"size": 224, "frozen": True, "epochs": 4, "lr": 3e-3},
-        {"size": 224, "frozen": False, "epochs": 2, "lr": [1e-5, 1e-4]},
-    ],
-    "64 to 128": [
-        {"size": 64, "frozen": True, "epochs": 4, "lr": 3e-3},
-        {"size": 64, "frozen": False, "epochs": 4, "lr": [1e-4, 1e-3]},
-        {"size": 128, "frozen": True, "epochs": 4, "lr": 1e-3},
-        {"size": 128, "frozen": False, "epochs": 4, "lr": [1e-5, 3e-4]},
-    ],
-}
+ROWS = {
+    "rows 1-2": "2",
+    "64 to 128": "11",
+}  # of recipes/report.toml; each holds the stages of those it goes on from
 
 
 def main() -> None:
@@ -74,11 +65,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--films", type=int, default=1000)
     parser.add_argument("--held", type=int, default=600)
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--only", type=lambda text: text.split(","), default=list(SCHEDULES))
+    parser.add_argument("--only", type=lambda text: text.split(","), default=list(ROWS))
     parser.add_argument("--backbone", required=True, help="local-dir:PATH, weights as timm writes them")
     parser.add_argument("--out", type=Path, default=ROOT / "bench" / "schedules")
     parser.add_argument("--job", choices=["carina", "fastai"], help=argparse.SUPPRESS)
-    parser.add_argument("--schedule", choices=list(SCHEDULES), help=argparse.SUPPRESS)
+    parser.add_argument("--schedule", choices=list(ROWS), help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -149,6 +140,14 @@ def told(args: argparse.Namespace, schedule: str, rounds: dict[str, list[dict[st
     return {"ratio": ratio, "accuracy": asdict(difference)}
 
 
+def recipe_of(args: argparse.Namespace) -> Any:
+    """The row's recipe with the weights of this run; what a frozen body sees is computed once."""
+    from carina.training.study_file import load_study
+
+    study = load_study("report", [f"model.backbone={args.backbone}", "train.frozen_views=1"])
+    return next(row.recipe for row in study.rows if row.name == ROWS[args.schedule])
+
+
 def carina_job(args: argparse.Namespace) -> dict[str, Any]:
     """Decode once, train all stages, export a verified bundle; then ask it about the films held out."""
     from carina.data.catalogue import Catalogue
@@ -157,21 +156,12 @@ def carina_job(args: argparse.Namespace) -> dict[str, Any]:
     from carina.scoring.bundle import Bundle
     from carina.scoring.scorer import Scorer
     from carina.training.devices import chosen_precision
-    from carina.training.recipe import parse_recipe
     from carina.training.train import train
 
     run = args.out / "run"
     shutil.rmtree(run, ignore_errors=True)
     shutil.rmtree(args.out / "catalogue" / "pixels", ignore_errors=True)
     catalogue = Catalogue.open(args.out / "catalogue")
-    recipe = parse_recipe(
-        {
-            "data": {"batch": BATCH},
-            "model": {"backbone": args.backbone, "pretrained": True},
-            "train": {"augment": "film", "frozen_views": 1},
-            "stage": SCHEDULES[args.schedule],
-        }
-    )
     trained: list[float] = []
 
     def tell(event: Progress) -> None:
@@ -179,7 +169,7 @@ def carina_job(args: argparse.Namespace) -> dict[str, Any]:
             trained.append(time.perf_counter())
 
     began = time.perf_counter()
-    bundle = Bundle.open(train(catalogue, recipe, run, progress=tell))
+    bundle = Bundle.open(train(catalogue, recipe_of(args), run, progress=tell))
     whole = time.perf_counter() - began
     films = catalogue.table("valid")
     named = {}
@@ -207,11 +197,12 @@ def fastai_job(args: argparse.Namespace) -> dict[str, Any]:
     folder = Path(args.backbone.removeprefix("local-dir:"))
     config = json.loads((folder / "config.json").read_text())
     known = config["pretrained_cfg"]
+    recipe = recipe_of(args)
     began = time.perf_counter()
     learner, size = None, 0
-    for stage in SCHEDULES[args.schedule]:
-        if stage["size"] != size:
-            size = stage["size"]
+    for stage in recipe.stage:
+        if stage.size != size:
+            size = stage.size
             data = vision.ImageDataLoaders.from_folder(
                 args.out / "films",
                 train="train",
@@ -221,7 +212,7 @@ def fastai_job(args: argparse.Namespace) -> dict[str, Any]:
                     *vision.aug_transforms(do_flip=False),
                     vision.Normalize.from_stats(known["mean"], known["std"]),
                 ],
-                bs=BATCH,
+                bs=recipe.data.batch,
                 num_workers=os.cpu_count(),
             )
             if learner is None:
@@ -238,10 +229,10 @@ def fastai_job(args: argparse.Namespace) -> dict[str, Any]:
                 )
             else:
                 learner.dls = data
-        learner.freeze() if stage["frozen"] else learner.unfreeze()
-        rate = slice(*stage["lr"]) if isinstance(stage["lr"], list) else stage["lr"]
+        learner.freeze() if stage.frozen else learner.unfreeze()
+        rate = stage.lr if isinstance(stage.lr, float) else slice(*stage.lr)
         with learner.no_bar(), learner.no_logging():
-            learner.fit_one_cycle(stage["epochs"], rate)
+            learner.fit_one_cycle(stage.epochs, rate)
     seconds = time.perf_counter() - began
     assert learner is not None
     with learner.no_bar():

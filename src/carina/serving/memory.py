@@ -2,9 +2,9 @@
 
 A service makes and ends a thread for each association, and films of many sizes pass through all of them.
 glibc gives threads heaps of their own (up to eight for each core) and keeps what is freed in them; nothing
-is lost, and yet the process grows by megabytes an hour (docs/log.md). Here the heaps are few, large blocks
-go back at once whatever was freed before, and the rest is given back now and then. Where the C library is
-another one, nothing is done. Knows nothing of what the memory held.
+is lost, and yet the process grows (docs/log.md says what is known of it). Here the heaps are few, large
+blocks go back at once whatever was freed before, and the rest is given back now and then. Where the C
+library is another one, nothing is done. Knows nothing of what the memory held.
 """
 
 from __future__ import annotations
