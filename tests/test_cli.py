@@ -121,8 +121,9 @@ def test_a_study_runs_from_nothing_and_its_rows_can_be_compared(road: Path) -> N
     assert "trained as 3 runs of 4 epochs" in written["sharing"]  # alone they would be 8
     compared = carina("compare", study / "rows" / "1", study / written["rows"][1]["run"], "--split", "test")
     assert compared.returncode == 0, compared.stderr
-    last = compared.stdout.strip().splitlines()[-1]
-    assert "more than chance" in last or "chance could not make" in last
+    said = compared.stdout
+    assert "more than chance" in said or "chance could not make" in said
+    assert said.strip().splitlines()[-1].startswith("Can this be believed?")  # and not without the verdict
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])

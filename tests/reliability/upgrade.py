@@ -153,14 +153,14 @@ def _next_version(folder: Path, down: str, then: str) -> Iterator[None]:
     """The steps of this version and one more."""
     import shutil
 
-    ours = upgrades.MIGRATIONS
+    ours, head = upgrades.MIGRATIONS, upgrades.HEAD
     shutil.copytree(ours, folder)
     (folder / "versions" / "next.py").write_text(_STEP.format(down=down, then=then))
-    upgrades.MIGRATIONS = folder
+    upgrades.MIGRATIONS, upgrades.HEAD = folder, "next"
     try:
         yield
     finally:
-        upgrades.MIGRATIONS = ours
+        upgrades.MIGRATIONS, upgrades.HEAD = ours, head
 
 
 def _refused(site: Site) -> str:
