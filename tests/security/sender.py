@@ -50,11 +50,11 @@ class Sender:
         self._number = self._number % 65535 + 1
         request.MessageID, request.Priority = self._number, 2
         request.DataSet = io.BytesIO(data_set)
-        with warnings.catch_warnings():  # pynetdicom's, of what we say on purpose
+        with warnings.catch_warnings():  # pynetdicom's, of what we say on purpose, and of it in the answer
             warnings.simplefilter("ignore")
             request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = sop_class, uid
             self._association.dimse.send_msg(request, context.context_id)
-        _, answer = self._association.dimse.get_msg(block=True)
+            _, answer = self._association.dimse.get_msg(block=True)
         return None if answer is None else int(answer.Status)
 
     def close(self) -> None:
