@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -136,6 +137,17 @@ def test_too_few_errors_tell_no_dependence_and_erring_apart_has_its_own_bound(tm
     assert "they err apart" in said[-2]
     share = combine(at("0.05"), counted(Pairs((80, 10, 10, 0), (0, 3, 0, 60))), "++").dependence_ill.value
     assert -1 <= share < -0.5  # of the smallest covariance, -0.01; the largest, 0.09, is no bound for it
+
+
+def test_an_interval_holds_the_value_that_stands_before_it(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text(
+        "truth,first,second,people\n1,1,1,104\n1,1,0,8\n1,0,1,5\n1,0,0,3\n0,1,1,11\n0,1,0,13\n0,0,1,9\n0,0,0,207\n"
+    )
+    for results, verb in (("++", "overstates"), ("+-", "understates")):
+        (said,) = (line for line in answer("0.05", results, (), (), paired=path).lines if verb in line)
+        value, low, high = (float(each) for each in re.findall(r"-?\d+\.\d", said))
+        assert low < value < high
 
 
 def test_pairs_are_read_from_a_table(tmp_path: Path) -> None:

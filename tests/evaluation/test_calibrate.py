@@ -142,6 +142,23 @@ def test_a_second_site_is_added_and_the_same_site_replaced(
     }
 
 
+def test_nothing_that_stands_at_the_place_is_lost(
+    done: Calibration, plain: Path, catalogue: Catalogue, tmp_path: Path
+) -> None:
+    scored: list[object] = []
+    with pytest.raises(
+        OutputError, match=r"has operating points for 'north', which .* would be lost; begin with"
+    ):
+        calibrate(
+            plain, catalogue, targets=(0.8,), out=done.bundle.root, site="south", progress=scored.append
+        )
+    other = tiny_bundle(tmp_path / "other", CLASSES, 64, seed=5)
+    with pytest.raises(OutputError, match="another model stands there"):
+        calibrate(plain, catalogue, targets=(0.8,), out=other, progress=scored.append)
+    assert not scored
+    assert list(sites(Bundle.open(done.bundle.root))) == ["north"]
+
+
 def test_films_the_model_knows_are_no_witnesses(catalogue: Catalogue, tmp_path: Path) -> None:
     known = catalogue.table("valid")["sha256"].to_pylist()[:3]
     plain = tiny_bundle(tmp_path / "bundle", CLASSES, 64, trained_on=known)

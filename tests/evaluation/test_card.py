@@ -65,6 +65,13 @@ def test_an_evaluation_writes_its_figures_with_intervals_and_groups(road: Path) 
     rate = found["rates"]["recall of disease"]
     assert f"{rate['hits']:,} of {rate['films']:,} films, {rate['patients']:,} patients" in card
     assert "source: hospital_a" in card
+    assert "at no threshold here: the most probable class is a disease." in card
+    (point,) = metrics["claims"]["points"]
+    found_here, spared = point["sensitivity"], point["specificity"]
+    assert "The operating points of north, on these films:" in card
+    assert f"| {found_here['hits']} of {found_here['people']} (" in card
+    assert f"| {spared['hits']} of {spared['people']} (" in card
+    assert f"| {point['verdict']} |" in card
 
 
 def test_the_verdict_stands_before_any_figure(road: Path) -> None:

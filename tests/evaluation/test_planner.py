@@ -138,3 +138,14 @@ def test_the_verb_prints_the_planner() -> None:
     ]  # fmt: skip
     said = CliRunner().invoke(app, ["plan", "--positives", "112"]).stdout
     assert "299 without a miss are needed for 99 %" in said
+
+
+def test_what_is_shown_has_the_digits_of_the_claim() -> None:
+    said = CliRunner().invoke(app, ["plan", "--sensitivity", "0.9995", "--misses", "0"]).stdout
+    assert said.splitlines()[3].split() == ["0", "5990", "99.95", "%"]
+
+
+def test_no_number_of_misses_is_no_question() -> None:
+    done = CliRunner().invoke(app, ["plan", "--sensitivity", "0.99", "--misses", ""])
+    assert isinstance(done.exception, ClaimError)
+    assert "whole numbers with commas between" in str(done.exception)

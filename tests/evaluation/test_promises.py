@@ -137,5 +137,8 @@ def test_the_films_of_the_calibration_cannot_test_it(evaluation: Evaluation, tmp
     folder = evaluation.out.parent
     again = evaluate(folder / "calibrated", folder / "catalogue", split="valid", out=tmp_path / "out")
     assert "chosen on these very films" in again.lines()[0]
+    written = json.loads((again.out / "metrics.json").read_text())["claims"]
+    assert {point["verdict"] for point in written["points"]} == {"not tested"}
+    assert sum(": not tested;" in line for line in again.lines()) == 2
     with pytest.raises(ClaimError, match="no operating point for the site 'south'"):
         evaluate(folder / "calibrated", folder / "catalogue", site="south", out=tmp_path / "out")

@@ -66,6 +66,25 @@ def test_damaged_answers_of_the_first_day_are_not_trusted(duty: Duty, own: Setti
     assert "cannot be read" in (duty.why_not or "")
 
 
+def test_why_the_model_is_not_ready_is_logged_once_and_so_is_its_return(
+    own: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(duty_room, "TRY_EVERY", 0.0)
+    caplog.set_level("INFO", "carina.serving.duty")
+    assert own.model is not None
+    aside = own.model.rename(own.model.with_name("aside"))
+    with Duty.load(own) as duty:
+        assert not duty.check()
+        assert not duty.check()
+        aside.rename(own.model)
+        assert duty.check()
+    said = [record.getMessage() for record in caplog.records]
+    assert [line.partition(":")[0] for line in said] == [
+        "the model is not ready, and nothing is analysed", "the model is ready",
+    ]  # fmt: skip
+    assert str(own.model) in said[0]
+
+
 def test_a_removed_bundle_is_off_duty_and_comes_back_when_it_is_put_back(duty: Duty, own: Settings) -> None:
     assert own.model is not None
     aside = own.model.rename(own.model.with_name("aside"))

@@ -215,6 +215,9 @@ def simulate(
 
 def _whole_numbers(text: str) -> list[int]:
     try:
-        return [int(word) for word in text.split(",") if word.strip()]
+        numbers = [int(word) for word in text.split(",") if word.strip()]
     except ValueError:
-        raise ClaimError(f"{text!r}: misses are whole numbers with commas between, such as 0,1,2,5") from None
+        numbers = []
+    if not numbers:
+        raise ClaimError(f"{text!r}: misses are whole numbers with commas between, such as 0,1,2,5")
+    return numbers

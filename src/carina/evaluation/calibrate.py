@@ -148,7 +148,7 @@ def calibrate(
     catalogue = catalogue if isinstance(catalogue, Catalogue) else Catalogue.open(Path(catalogue))
     _check_site(bundle, site)
     out = Path(out) if out is not None else beside(bundle, site)
-    check_place(bundle, out)
+    check_place(bundle, out, site)
     films, known = new_films(bundle, catalogue, split)
     labels = truth(films, bundle, catalogue)
     predictions = ask(films, labels, Scorer(bundle), cached(catalogue, bundle.preparation), progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from carina.evaluation.wording import at_least, exactly
 from carina.scoring.manifest import TRAINING_IMAGES
 
 BLANK = "**to be written by a person**"
@@ -120,10 +121,37 @@ def _figures(measured: Mapping[str, Any]) -> Iterator[str]:
         yield from (_row(["", "value", "95 % interval", "behind it"]), _rule(4))
         for label, rate in found["rates"].items():
             yield _row([label, *_rate(rate)])
+        if "rule" in found:
+            yield from ("", f"Recall of disease and specificity stand at no threshold here: {found['rule']}.")
+        yield from _tested(found)
         yield from ("", _row(["group", "recall of disease", "95 % interval", "behind it"]), _rule(4))
         for group in found["subgroups"]:
             yield _row([f"{group['kind']}: {group['name']}", *_rate(group["recall"])])
         yield ""
+
+
+def _tested(found: Mapping[str, Any]) -> Iterator[str]:
+    """What the operating points did on these films: recall beside the specificity that it cost."""
+    if not found.get("points"):
+        return
+    yield from ("", f"The operating points of {_plain(found['site'])}, on these films:", "")
+    yield from (
+        _row(["target", "shown at least", "people found", "healthy people spared", "promise"]),
+        _rule(5),
+    )
+    for point in found["points"]:
+        yield _row(
+            [
+                exactly(point["target"]), at_least(point["promised"]), _counted(point["sensitivity"]),
+                _counted(point["specificity"]), point["verdict"],
+            ]
+        )  # fmt: skip
+
+
+def _counted(found: Mapping[str, Any]) -> str:
+    if found["value"] is None:
+        return "nobody"
+    return f"{found['hits']:,} of {found['people']:,} ({found['low']:.1%} to {found['high']:.1%})"
 
 
 def _validation(valid: Mapping[str, Any]) -> Iterator[str]:

@@ -144,7 +144,8 @@ def first(claims: Claims | None) -> tuple[tuple[str, str], ...]:
     top = _top(claims.points)
     text = (
         f"{said(top.sensitivity)} diseased people; shown where it was chosen: at least "
-        f"{at_least(top.promised)} at {exactly(top.confidence)} confidence; {top.verdict}"
+        f"{at_least(top.promised)} at {exactly(top.confidence)} confidence; {top.verdict}; "
+        f"specificity {said(top.specificity)}"
     )
     return ((f"Recall at the {exactly(top.target)} point of {claims.site}", text),)
 
@@ -218,7 +219,7 @@ def _test(point: Held) -> Test:
 def _by_prevalence(target: float, test: Test) -> Table:
     rows = []
     for prevalence in PREVALENCES:
-        values = predictive_values(test, Share("", prevalence), draws=20_000)
+        values = predictive_values(test, Share("", prevalence))
         cells = [
             f"{chance(each.value)} ({chance(each.low or 0.0)} to {chance(each.high or 0.0)})"
             for each in (values.positive, values.negative)

@@ -119,7 +119,8 @@ def _evaluated(
     metrics = _measured(predictions, seed)
     same = calibrated is not None and bool(chosen_on_them(films, calibrated[1], catalogue).any())
     claimed = claims(predictions, calibrated, same_films=same, seed=seed)
-    warnings = (*claim_sections.spoken(claimed), *_warnings(predictions, metrics, known, split))
+    untested = _untested(bundle) if calibrated is None else ()
+    warnings = (*claim_sections.spoken(claimed), *untested, *_warnings(predictions, metrics, known, split))
     believed = belief(predictions, verdict_on(catalogue), bundle.manifest, catalogue.fingerprint, seed=seed)
     groups = subgroups(predictions, called_diseased(predictions), seed=seed)
     content = results.content(
@@ -156,6 +157,18 @@ def _site(bundle: Bundle, wanted: str | None) -> tuple[str, Site] | None:
         operating_point(bundle, wanted)  # says what there is when the site is unknown
         return wanted, known[wanted]
     return next(iter(known.items())) if len(known) == 1 else None
+
+
+def _untested(bundle: Bundle) -> tuple[str, ...]:
+    """That no operating point was held against these films, though the bundle has some."""
+    names = sorted(sites(bundle))
+    if not names:
+        return ()
+    of = f"{', '.join(map(repr, names[:-1]))} and {names[-1]!r}"
+    said = (
+        f"The bundle has operating points for {of}; none was held against these films. Name one with --site."
+    )
+    return (said,)
 
 
 def _measured(predictions: Predictions, seed: int) -> Metrics:

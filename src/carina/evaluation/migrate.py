@@ -156,7 +156,7 @@ def migrate(
     out = Path(out) if out is not None else beside(new, site)
     if out.resolve() == old.root.resolve():
         raise OutputError(f"{out}: is the bundle in use; name another folder with --out")
-    check_place(new, out)
+    check_place(new, out, site)
     films, known = new_films(new, catalogue, split)
     before, after = (
         ask(films, truth(films, each, catalogue), Scorer(each), cached(catalogue, each.preparation), progress)

@@ -31,7 +31,7 @@ def _needed(plan: Plan) -> list[Headline]:
             f"{fewest.positives:,}",
             "",
             f"diseased people, {_missed(fewest.misses)}",
-            f"then shown: at least {at_least(fewest.limit)}",
+            f"then shown: at least {at_least(fewest.limit, plan.sensitivity)}",
         )
     ]
     if most is not fewest:

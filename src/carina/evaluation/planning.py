@@ -50,7 +50,7 @@ class Plan:
             (
                 row.misses,
                 row.positives,
-                at_least(row.limit),
+                at_least(row.limit, self.sensitivity),
                 *(() if row.chance is None else (percent(row.chance),)),
                 *(() if row.to_examine is None else (row.to_examine,)),
             )

@@ -162,11 +162,12 @@ def _together(
 ) -> Answer:
     """``few``: so few errors were counted among the diseased, the healthy, that no share can be told."""
     found = combine(before, joint, results, seed=seed)
-    points = 100 * found.overstated.value
-    verb = "overstates" if points >= 0 else "understates"
+    points, ends = 100 * found.overstated.value, (found.overstated.low, found.overstated.high)
+    verb, sign = ("overstates", 1) if points >= 0 else ("understates", -1)
     spread = ""
-    if found.overstated.low is not None and found.overstated.high is not None:
-        spread = f" (95 % interval {100 * found.overstated.low:.1f} to {100 * found.overstated.high:.1f})"
+    if ends[0] is not None and ends[1] is not None:
+        low, high = sorted(100 * sign * end for end in ends if end is not None)
+        spread = f" (95 % interval {low:.1f} to {high:.1f})"
     naively = (
         f"Multiplying the two as if independent {verb} the chance of disease by {abs(points):.1f} points"
     )

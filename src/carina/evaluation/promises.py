@@ -3,7 +3,8 @@
 A promise is *broken* when even the upper limit of what is found here lies below it: then these films
 are not like those it was made on (another hospital, another mixture, another machine), and the site
 must be calibrated anew. Otherwise it is *kept* when the target is measured, and *open* when it is not
-but so few people cannot tell.
+but so few people cannot tell. Films that the thresholds were chosen on can break a promise and never keep it:
+then it is *not tested*.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from carina.evaluation.shift import Shift, shift_of
 from carina.scoring.operating import OperatingPoint, Site, Watch
 from carina.scoring.probabilities import ProbabilityMap
 
-Verdict = Literal["kept", "open", "broken", "nobody to find"]
+Verdict = Literal["kept", "open", "broken", "not tested", "nobody to find"]
 INTERVAL = 0.95
 
 
@@ -102,7 +103,7 @@ def claims(
     return Claims(
         reliability=raw,
         site=name,
-        points=tuple(held(point, shown) for point in known.points),
+        points=tuple(held(point, shown, same_films=same_films) for point in known.points),
         corrected=None if map_ is None else _reliability(predictions, map_, seed),
         method=None if map_ is None else map_.method,
         same_films=same_films,
@@ -112,18 +113,21 @@ def claims(
     )
 
 
-def held(point: OperatingPoint, shown: People) -> Held:
-    """What one operating point does among these people."""
+def held(point: OperatingPoint, shown: People, *, same_films: bool = False) -> Held:
+    """What one operating point does among these people; ``same_films``: it was chosen on some of them."""
     sensitivity = _found(shown.ill, point.threshold)
     classes = {name: _found(scores, point.threshold) for name, scores in shown.by_class.items()}
     spared = int((shown.well < point.threshold).sum())
+    verdict = _verdict([*classes.values()] if point.per_class else [sensitivity], point)
+    if same_films and verdict in ("kept", "open"):
+        verdict = "not tested"
     return Held(
         target=point.target,
         confidence=point.confidence,
         per_class=point.per_class,
         threshold=point.threshold,
         promised=point.sensitivity.limit,
-        verdict=_verdict([*classes.values()] if point.per_class else [sensitivity], point),
+        verdict=verdict,
         sensitivity=sensitivity,
         specificity=Found.of(spared, len(shown.well)),
         classes=dict(sorted(classes.items(), key=lambda item: _order(item[1]))),

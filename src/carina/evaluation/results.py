@@ -97,6 +97,12 @@ def for_card(content: Mapping[str, Any]) -> dict[str, Any]:
         "split": content["split"],
         "verdict": content["verdict"]["sentence"],
         "warnings": content["warnings"],
+        "rule": metrics["detection"]["rule"],
+        "site": content["claims"]["site"],
+        "points": [
+            {name: point[name] for name in ("target", "promised", "verdict", "sensitivity", "specificity")}
+            for point in content["claims"]["points"]
+        ],
         "rates": {
             "recall of disease": metrics["detection"]["sensitivity"],
             "specificity": metrics["detection"]["specificity"],

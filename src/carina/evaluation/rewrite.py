@@ -16,6 +16,7 @@ from carina.evaluation.card import card_files
 from carina.folders import check_can_write
 from carina.scoring.bundle import Bundle, check_may_write, write_bundle
 from carina.scoring.manifest import CARD, CARD_JSON, MANIFEST, MODEL
+from carina.scoring.operating import SECTION
 
 
 def rewrite(bundle: Bundle, out: Path, sections: Mapping[str, Mapping[str, Any]]) -> Bundle:
@@ -38,21 +39,38 @@ def rewrite(bundle: Bundle, out: Path, sections: Mapping[str, Mapping[str, Any]]
 
 
 def beside(bundle: Bundle, site: str) -> Path:
-    """Where a bundle with points for ``site`` is written unless a place is named: ``BUNDLE-SITE``.
-
-    Raises ``OutputError`` where another model stands there already.
-    """
+    """Where a bundle with points for ``site`` is written unless a place is named: ``BUNDLE-SITE``."""
     root = bundle.root if bundle.root.name not in ("", "..") else bundle.root.resolve()
     ending = re.sub(r"[^\w.-]+", "-", site)
-    out = root.with_name(f"{root.name}-{ending}")
-    if (out / MANIFEST).is_file() and Bundle.open(out).manifest.files[MODEL] != bundle.manifest.files[MODEL]:
-        raise OutputError(f"{out}: another model stands there; name a folder with --out")
-    return out
+    return root.with_name(f"{root.name}-{ending}")
 
 
-def check_place(bundle: Bundle, out: Path) -> None:
-    """Raises ``OutputError`` for a folder in the bundle, or one that cannot be written; asked beforehand."""
+def check_place(bundle: Bundle, out: Path, site: str | None = None) -> None:
+    """Raises ``OutputError`` for a folder in the bundle, or one that cannot be written; asked beforehand.
+
+    Also where what stands there would be lost: another model, or points for other sites than ``bundle`` has
+    and ``site``, which is written.
+    """
     if out.resolve() != bundle.root.resolve() and out.resolve().is_relative_to(bundle.root.resolve()):
         raise OutputError(f"{out}: lies in the bundle; name a folder outside it, or the bundle itself")
     check_can_write(out)
     check_may_write(out)
+    _check_loses_nothing(bundle, out, site)
+
+
+def _check_loses_nothing(bundle: Bundle, out: Path, site: str | None) -> None:
+    if out.resolve() == bundle.root.resolve() or not (out / MANIFEST).is_file():
+        return
+    try:
+        there = Bundle.open(out)
+    except BundleError:  # nothing can be done with it
+        return
+    if there.manifest.files[MODEL] != bundle.manifest.files[MODEL]:
+        raise OutputError(f"{out}: another model stands there; name another folder, or remove that one")
+    mine = bundle.manifest.sections.get(SECTION, {})
+    lost = sorted(set(there.manifest.sections.get(SECTION, {})) - set(mine) - {site})
+    if lost:
+        raise OutputError(
+            f"{out}: has operating points for {lost[0]!r}, which {bundle.root} has not and which would be "
+            f"lost; begin with {out}, or name another folder"
+        )

@@ -30,9 +30,15 @@ def area_value(area: Area) -> str:
     return DASH if area.value is None else _area(area.value)
 
 
-def at_least(value: float) -> str:
-    """A lower limit, rounded down: ``0.98999`` → ``98.9 %``. What is promised must hold."""
-    return f"{math.floor(1000 * value + 1e-9) / 10:.1f} %"
+def at_least(value: float, beside: float | None = None) -> str:
+    """A lower limit, rounded down: ``0.98999`` → ``98.9 %``. What is promised must hold.
+
+    ``beside`` is a share that somebody chose; the limit has as many digits: ``0.99951`` → ``99.95 %`` beside
+    0.9995.
+    """
+    digits = 1 if beside is None else max(1, len(exactly(beside).removesuffix(" %").partition(".")[2]))
+    scale = 10**digits
+    return f"{math.floor(100 * scale * value + 1e-9) / scale:.{digits}f} %"
 
 
 def at_most(value: float) -> str:

@@ -63,8 +63,13 @@ def open_openvino(bundle: Bundle, threads: int) -> OpenVinoSession:
         "NUM_STREAMS": threads,
         "ENABLE_CPU_PINNING": False,  # other programs' threads are on these cores, too
     }
+    size = bundle.preparation.size
     try:
-        return OpenVinoSession(core.compile_model(core.read_model(bundle.model()), "CPU", wanted))
+        session = OpenVinoSession(core.compile_model(core.read_model(bundle.model()), "CPU", wanted))
+        # What its binding makes at the first question, two threads that ask first at the same time wait for
+        # each other over, for ever: one with the interpreter's lock, one with that of a C++ static.
+        session.run(["logits"], {"pixels": np.zeros((1, 1, size, size), np.uint8)})
+        return session
     except RuntimeError as error:  # all that OpenVINO raises
         last = " ".join(str(error).split())[-160:]
         raise BundleError(f"{bundle.root}: OpenVINO cannot run the model: {last}; make it again") from error

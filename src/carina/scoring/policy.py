@@ -98,7 +98,7 @@ def _clearing(bundle: Bundle, site: str, target: float) -> OperatingPoint:
     if point.sensitivity.limit < LEAST_TO_CLEAR:
         raise ClaimError(
             f'{bundle.root}: "likely clear" needs a sensitivity of at least {LEAST_TO_CLEAR:.0%} shown for '
-            f"{site!r}; {point.sensitivity.limit:.1%} is; calibrate for a higher target"
+            f"{site!r}; {_share(point.sensitivity.limit)} is; calibrate for a higher target"
         )
     diseases = [name for name in bundle.classes if name not in bundle.healthy]
     for name in diseases:

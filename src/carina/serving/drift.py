@@ -8,10 +8,10 @@ nothing seen is no proof that all is well.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from array import array
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from math import nan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,32 +79,49 @@ def measure(session: Session, settings: Settings, now: datetime, window: timedel
     first = _films(session, model, model.first_on_duty, model.first_on_duty + FIRST)
     latest = _films(session, model, max(now - window, model.first_on_duty), now, newest=True)
     remembered = _remembered(model, settings)
-    then, recent = _scores(first), _scores(latest)
+    then, recent = _known(first.scores[~first.refused]), _known(latest.scores[~latest.refused])
     named = ("the bundle", remembered) if remembered is not None else ("first weeks", then)
     found = [_shift(SCORE, *named, recent)]
-    names = sorted({name for each in first for name in (each.inputs or {})}, key=_natural)
-    found += [_shift(name, "first weeks", _inputs(first, name), _inputs(latest, name)) for name in names]
-    return [*found, _refused(first, latest)]
+    found += [
+        _shift(name, "first weeks", _known(values), _known(latest.inputs.get(name, _NONE)))
+        for name, values in sorted(first.inputs.items(), key=lambda item: _natural(item[0]))
+    ]
+    return [*found, _refused(first.refused, latest.refused)]
+
+
+_NONE = np.empty(0)
 
 
 @dataclass(frozen=True, slots=True)
-class _Film:
-    p_disease: float | None
-    refused: bool
-    inputs: Mapping[str, Any] | None
+class _Films:
+    """N films as columns: ten thousand rows as objects would be megabytes, every few minutes."""
+
+    scores: NDArray[np.float64]  # (N,), NaN where there is none
+    refused: NDArray[np.bool_]  # (N,): not analysed
+    inputs: dict[str, NDArray[np.float64]]  # (N,) each, NaN where it was not kept
 
 
 def _films(
     session: Session, model: Model, since: datetime, until: datetime, *, newest: bool = False
-) -> Sequence[_Film]:
+) -> _Films:
     rows = select(PredictionRow.p_disease, PredictionRow.outcome, PredictionRow.inputs).where(
         PredictionRow.model_id == model.id, PredictionRow.at >= since, PredictionRow.at <= until
     )
     ordered = rows.order_by(PredictionRow.id.desc() if newest else PredictionRow.id).limit(MOST)
-    return [
-        _Film(score, outcome == str(Outcome.NOT_ANALYSED), inputs)
-        for score, outcome, inputs in session.execute(ordered)
-    ]
+    scores, refused = array("d"), array("b")
+    inputs: dict[str, array[float]] = {}
+    for number, (score, outcome, kept) in enumerate(
+        session.execute(ordered.execution_options(yield_per=500))
+    ):
+        scores.append(nan if score is None else score)
+        refused.append(outcome == str(Outcome.NOT_ANALYSED))
+        for name in (kept or {}).keys() - inputs.keys():
+            inputs[name] = array("d", [nan]) * number
+        for name, column in inputs.items():
+            value = (kept or {}).get(name)
+            column.append(float(value) if isinstance(value, int | float) else nan)
+    columns = {name: np.array(column) for name, column in inputs.items()}
+    return _Films(np.array(scores), np.array(refused, np.bool_), columns)
 
 
 def _natural(name: str) -> tuple[str, int]:
@@ -113,13 +130,9 @@ def _natural(name: str) -> tuple[str, int]:
     return letters, int(name[len(letters) :] or 0)
 
 
-def _scores(films: Sequence[_Film]) -> NDArray[np.float64]:
-    return np.array([each.p_disease for each in films if each.p_disease is not None and not each.refused])
-
-
-def _inputs(films: Sequence[_Film], name: str) -> NDArray[np.float64]:
-    values = [(each.inputs or {}).get(name) for each in films]
-    return np.array([float(each) for each in values if isinstance(each, int | float) and np.isfinite(each)])
+def _known(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    known: NDArray[np.float64] = values[np.isfinite(values)]
+    return known
 
 
 def _remembered(model: Model, settings: Settings) -> NDArray[np.float64] | None:
@@ -145,10 +158,9 @@ def _shift(name: str, reference: str, then: NDArray[np.float64], now: NDArray[np
     )
 
 
-def _refused(first: Sequence[_Film], latest: Sequence[_Film]) -> Drift:
+def _refused(first: NDArray[np.bool_], latest: NDArray[np.bool_]) -> Drift:
     """The ratio of the shares; half a film is added to each, so that none is 0."""
     if min(len(first), len(latest)) < FEWEST:
         return Drift(REFUSED, "first weeks", None, len(first), len(latest))
-    then = (sum(each.refused for each in first) + 0.5) / (len(first) + 1)
-    now = (sum(each.refused for each in latest) + 0.5) / (len(latest) + 1)
+    then, now = ((float(each.sum()) + 0.5) / (len(each) + 1) for each in (first, latest))
     return Drift(REFUSED, "first weeks", now / then, len(first), len(latest), (), (then,), (now,))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import threading
 import time
 from concurrent.futures import Future
@@ -36,7 +37,10 @@ TEST_EVERY = 600.0  # seconds between two self-tests
 TRY_EVERY = 20.0  # seconds between two tries to come back
 NOT_READY = "no_model"  # the code of a film that no model looked at
 _LIMITS = Limits(seconds=20.0)  # a film; two tries within a minute
+_STOPS = "Carina stops"
 _FEW = 64  # files in the folder of a bundle at most; more are no bundle
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +211,7 @@ class Duty:
     def close(self) -> None:
         """End the decoding processes."""
         with self._lock:
-            self._leave("Carina stops")
+            self._leave(_STOPS)
 
     def __enter__(self) -> Self:
         return self
@@ -246,12 +250,16 @@ class Duty:
             decoders.close()
             raise
         self._stamps, self._first, self._model = before, fingerprint, model
+        self._why_not = ""  # so that the next fault is said, also where it is the last one
+        _log.info("the model is ready: %s %s", bundle.manifest.name, fingerprint[:12])
 
     def _self_test(self, model: OnDuty) -> None:
         self_test(model.scorer, model.decoders, self._settings.data, model.fingerprint)
         self._tested = time.monotonic()
 
     def _leave(self, why: str) -> None:
+        if why not in (self._why_not, _STOPS):  # tried again and again, said once
+            _log.error("the model is not ready, and nothing is analysed: %s", why)
         model, self._model, self._why_not = self._model, None, why
         if model is not None:
             model.decoders.close()

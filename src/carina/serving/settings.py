@@ -9,11 +9,21 @@ or from a DICOM element.
 from __future__ import annotations
 
 import ipaddress
+from collections import Counter
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -53,6 +63,18 @@ class Peer(_Part):
 
     ae_title: Title
     addresses: tuple[str, ...] = ("127.0.0.1", "::1")
+
+    @field_validator("addresses")
+    @classmethod
+    def _are_networks(cls, addresses: tuple[str, ...]) -> tuple[str, ...]:
+        for each in addresses:
+            try:
+                ipaddress.ip_network(each, strict=False)
+            except ValueError:
+                raise ValueError(
+                    f"{each!r} is no address or network, such as 10.1.0.7 or 10.1.0.0/16"
+                ) from None
+        return addresses
 
 
 class Tls(_Part):
@@ -114,7 +136,7 @@ class Destination(_Part):
     kind: Literal["dicom", "stow", "hl7", "webhook"]
     sends: tuple[Literal["sr", "sc"], ...] = ("sr", "sc")  # dicom and stow
     host: str | None = None
-    port: int | None = None
+    port: int | None = Field(default=None, ge=1, le=65535)
     ae_title: Title | None = None
     url: str | None = None
     user: str | None = None
@@ -124,6 +146,21 @@ class Destination(_Part):
     tries: int = Field(default=12, ge=1)
     patience_hours: float = Field(default=72.0, gt=0)
     since: Ladder = Ladder.PRIORITISE
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        needed = {
+            "dicom": ("host", "port", "ae_title"), "stow": ("url",), "hl7": ("host", "port"),
+            "webhook": ("url", "secret"),
+        }[self.kind]  # fmt: skip
+        missing = [name for name in needed if getattr(self, name) is None]
+        if missing:
+            raise ValueError(f"{self.name!r} of kind {self.kind} needs {' and '.join(missing)}")
+        if "url" in needed:
+            url = urlsplit(self.url or "")
+            if url.scheme not in ("http", "https") or not url.hostname:
+                raise ValueError(f"{self.name!r}: {self.url!r} is no http or https address")
+        return self
 
 
 class Waits(_Part):
@@ -175,6 +212,14 @@ class Settings(BaseSettings):
     keep_days: float | None = Field(default=None, gt=0)  # pixels of read studies; None: for ever
     free_bytes: int = Field(default=2 * 2**30, ge=0)  # below which nothing more is taken
     threads: int | None = Field(default=None, ge=1)
+
+    @field_validator("destinations")
+    @classmethod
+    def _have_names_of_their_own(cls, given: tuple[Destination, ...]) -> tuple[Destination, ...]:
+        twice = [name for name, times in Counter(each.name for each in given).items() if times > 1]
+        if twice:
+            raise ValueError(f"two destinations are called {twice[0]!r}; results are kept by that name")
+        return given
 
     @classmethod
     def settings_customise_sources(

@@ -184,17 +184,9 @@ def test_films_are_dropped_onto_the_page_and_an_open_list_changes_by_itself(
     sent = {"film.dcm": films, "film.png": encode(chest(seed=7), "PNG"), "more.zip": zipped.getvalue()}
     desk = seen.context.new_page()
     desk.goto(f"{place}/upload")
-    dragged = desk.evaluate_handle(
-        """files => {
-          const dragged = new DataTransfer();
-          for (const [name, content] of files)
-            dragged.items.add(new File([Uint8Array.from(atob(content), (each) => each.charCodeAt(0))], name));
-          return dragged;
-        }""",
-        [[name, base64.b64encode(content).decode()] for name, content in sent.items()],
-    )
-    desk.dispatch_event("#upload", "drop", {"dataTransfer": dragged})
+    drop(desk, "#upload", sent)
     until(desk, "document.querySelectorAll('#sent a').length === 4", 60)
+    assert desk.locator("#sent tbody tr").count() == 5, "each once, and the zip"
     assert "in the zip 1.png" in desk.locator("#sent").inner_text()
     until(page, "document.querySelectorAll('tbody tr').length === 5", 60)
     assert order(page)[-1] == quiet, "what nobody has looked at stands above what was not flagged"
@@ -207,6 +199,50 @@ def test_films_are_dropped_onto_the_page_and_an_open_list_changes_by_itself(
     until(page, f"document.querySelector('tbody tr').dataset.id === '{last}'", 60)
     assert chosen(page) == quiet, "the selection stays where it was"
     assert seen.well_behaved(), (seen.dialogs, seen.faults, seen.foreign)
+
+
+def drop(page: Any, where: str, files: dict[str, bytes]) -> None:
+    """Let go of files over ``where``, as from a folder of the desktop."""
+    dragged = page.evaluate_handle(
+        """files => {
+          const dragged = new DataTransfer();
+          for (const [name, content] of files)
+            dragged.items.add(new File([Uint8Array.from(atob(content), (each) => each.charCodeAt(0))], name));
+          return dragged;
+        }""",
+        [[name, base64.b64encode(content).decode()] for name, content in files.items()],
+    )
+    page.dispatch_event(where, "drop", {"dataTransfer": dragged})
+
+
+def test_films_may_be_dropped_onto_the_list_itself(
+    scene: Scene, place: str, seen: Seen, films: bytes
+) -> None:
+    scene.study()
+    page = seen.sign_in(place)
+    drop(page, "body", {"film.dcm": films, "other.png": encode(chest(seed=8), "PNG")})
+    until(page, "document.querySelectorAll('.sending #sent a').length === 2", 60)
+    assert page.url.endswith("/worklist"), "the browser did not leave for the file"
+    until(page, "document.querySelectorAll('#list tbody tr').length === 3", 60)
+    page.get_by_role("button", name="Close").click()
+    assert page.locator(".sending").count() == 0
+    assert seen.well_behaved(), (seen.dialogs, seen.faults, seen.foreign)
+
+
+def test_a_viewer_who_drops_a_film_is_told_why_nothing_is_sent(
+    scene: Scene, place: str, seen: Seen, films: bytes
+) -> None:
+    page = seen.sign_in(place, "viewer")
+    drop(page, "body", {"film.dcm": films})
+    until(page, "document.getElementById('said').innerText.includes('viewer')", 20)
+    assert page.locator("#sent").count() == 0
+
+
+def test_the_button_for_the_theme_changes_it_once(place: str, seen: Seen) -> None:
+    page = seen.sign_in(place)
+    before = page.evaluate("getComputedStyle(document.documentElement).colorScheme")
+    page.click("#theme")
+    assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") != before
 
 
 def test_the_page_turns_red_by_itself_when_the_model_fails(scene: Scene, place: str, seen: Seen) -> None:

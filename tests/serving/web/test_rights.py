@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.testclient import TestClient
 
+from carina import __version__
 from carina.serving import people
 from carina.serving.people import Role
 from tests.serving.web.conftest import PASSWORD
@@ -67,7 +68,7 @@ MATRIX = {  # every route there is; a new one must be written down here
     ("PATCH", "/api/v1/users/{name}"): ADMIN,
     ("GET", "/api/v1/worklist"): VIEWER,
 }
-BESIDES = {"/api/v1/openapi.json", "/static"}  # FastAPI's own, and the files of the page
+BESIDES = {"/api/v1/openapi.json", "/static", f"/static/{__version__}"}  # FastAPI's, and files of the page
 
 
 def routes(app: FastAPI) -> set[tuple[str, str]]:

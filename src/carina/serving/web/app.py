@@ -107,7 +107,9 @@ def create_app(
     app.state.site = site
     for part in (api, api_films, api_intake, api_results, api_admin, pages, probes, signing):
         app.include_router(part.router)
-    app.mount("/static", StaticFiles(packages=[("carina.serving.web", "static")]), name="static")
+    static = StaticFiles(packages=[("carina.serving.web", "static")])
+    app.mount(f"/static/{__version__}", static)  # as pages name it: modules that import each other load once
+    app.mount("/static", static, name="static")
     app.add_exception_handler(NotSignedIn, _not_signed_in)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(PeopleError, _not_possible)

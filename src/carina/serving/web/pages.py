@@ -205,7 +205,7 @@ def _point(card: dict[str, Any] | None, threshold: float | None) -> dict[str, An
 def upload(request: Request, site: Here, person: Reader) -> Response:
     """Films from a folder: drag and drop."""
     with site.database.read() as session:
-        return _page(request, site, session, person, "upload.html", most=site.settings.web.largest_upload)
+        return _page(request, site, session, person, "upload.html")
 
 
 @router.get("/dashboard")
@@ -299,6 +299,7 @@ def _page(
     shared = {
         "person": person,
         "may_read": person.role.may(Role.READER),
+        "largest_upload": site.settings.web.largest_upload,
         "may_admin": person.role.may(Role.ADMIN),
         "faults": faults(site, session),
         "step": step(session),

@@ -1,6 +1,7 @@
 // What every page shares: changes with their token, the theme, waits that count on, and live events.
 
-const meta = (name) => document.querySelector(`meta[name="${name}"]`)?.content ?? "";
+/** What the server says to the scripts of this page. */
+export const meta = (name) => document.querySelector(`meta[name="${name}"]`)?.content ?? "";
 
 /** Ask the REST interface; the answer's JSON, or an Error with a sentence for people. */
 export async function ask(method, path, body) {
