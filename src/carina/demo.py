@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from shlex import quote
 
+from carina import programs
 from carina.errors import CarinaError
 from carina.folders import check_can_write
 
@@ -47,10 +48,11 @@ def steps(out: Path, *, per_class: int) -> tuple[tuple[str, ...], ...]:
 
 def serving_lines(out: Path) -> tuple[str, ...]:
     """The command lines that serve the demonstration's model and send it films, as a user types them."""
+    ours, storescu = programs.carina(), programs.dcmtk("storescu")
     data, films = quote(str(out / "data")), quote(str(out / "films" / "unseen" / "films"))
     return (
-        f"carina serve --model {quote(str(out / 'run' / 'bundle'))} --data {data}",
-        f"carina user add NAME --role admin --data {data}",
-        f"storescu -aec CARINA +sd +r +sp '*.dcm' 127.0.0.1 11112 {films}",
-        f"carina worklist --data {data}",
+        f"{ours} serve --model {quote(str(out / 'run' / 'bundle'))} --data {data}",
+        f"{ours} user add NAME --role admin --data {data}",
+        f"{storescu} -aec CARINA +sd +r +sp '*.dcm' 127.0.0.1 11112 {films}",
+        f"{ours} worklist --data {data}",
     )

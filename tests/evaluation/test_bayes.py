@@ -144,10 +144,13 @@ def test_an_interval_holds_the_value_that_stands_before_it(tmp_path: Path) -> No
     path.write_text(
         "truth,first,second,people\n1,1,1,104\n1,1,0,8\n1,0,1,5\n1,0,0,3\n0,1,1,11\n0,1,0,13\n0,0,1,9\n0,0,0,207\n"
     )
-    for results, verb in (("++", "overstates"), ("+-", "understates")):
+    for results, verb in (("++", "overstates"), ("+-", "understates"), ("--", "understates")):
         (said,) = (line for line in answer("0.05", results, (), (), paired=path).lines if verb in line)
-        value, low, high = (float(each) for each in re.findall(r"-?\d+\.\d", said))
+        value, low, high = (float(each) for each in re.findall(r"-?\d+\.\d+", said.partition(";")[0]))
         assert low < value < high
+    assert "the chance is 3.7 times what multiplying says" in said, (
+        "on the side on which disease is missed a small difference is a large factor"
+    )
 
 
 def test_pairs_are_read_from_a_table(tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ def test_the_mapped_threshold_leaves_the_same_share_of_films_below(done: Migrati
     for moved in done.points:
         assert 0 <= moved.mapped <= 1
         assert moved.mapped != moved.old.threshold
+        assert (done.new_scores < moved.mapped).sum() == (done.old_scores < moved.old.threshold).sum()
 
 
 def test_films_that_change_side_are_listed_the_lost_diseased_first(done: Migration) -> None:

@@ -225,6 +225,39 @@ def test_an_unknown_site_an_empty_folder_and_an_older_calibration_are_refused(
         site_check(older, [tmp_path / "empty"], site="north")
 
 
+def test_in_a_folder_too_the_films_of_the_making_test_nothing(tmp_path: Path) -> None:
+    films = write_films(tmp_path / "films", 200, size=64)
+    catalogue = write_catalogue(tmp_path / "catalogue", films, valid=0.8, films_per_patient=1)
+    known = catalogue.table("train")["sha256"].to_pylist()
+    plain = tiny_bundle(tmp_path / "model", trained_on=known)
+    north = calibrate(plain, catalogue, targets=[0.8], site="north", out=tmp_path / "north").bundle
+    with pytest.raises(ClaimError, match=r"trained on 40, .* chosen on 160: none is left"):
+        site_check(north, [tmp_path / "films"], site="north")
+    new = write_films(tmp_path / "new", 60, seed=77, size=64)
+    new[0].with_name("torn.png").write_text("no picture")
+    found = site_check(north, [tmp_path / "films", tmp_path / "new"], site="north")
+    assert (found.refusals.films, found.unread) == (60, 1)
+    said = "\n".join(found.lines())
+    assert "Left out, of 260 films: 40 that the model was trained on (the very files; near copies" in said
+    assert "160 that the thresholds were chosen on" in said
+    assert "1 file could not be read and count nowhere" in said
+
+
+def test_files_that_cannot_be_read_are_no_shift(home: Calibration, tmp_path: Path) -> None:
+    films = write_films(tmp_path / "films", 60, seed=5, size=64)
+    for number in range(30):
+        films[0].with_name(f"torn {number}.png").write_text("no picture")
+    assert site_check(home.bundle, [tmp_path / "films"], site="north").verdict == "nothing seen"
+
+
+def test_a_catalogue_is_named_alone_and_a_folder_has_no_sides(home: Calibration, tmp_path: Path) -> None:
+    catalogue = elsewhere(tmp_path, dark=False)
+    with pytest.raises(DataError, match="is a catalogue; name it alone"):
+        site_check(home.bundle, [tmp_path / "films", catalogue.root], site="north")
+    with pytest.raises(DataError, match="leave out --split"):
+        site_check(home.bundle, [tmp_path / "films"], site="north", split="test")
+
+
 def test_the_command_prints_the_verdict_first(home: Calibration, tmp_path: Path) -> None:
     catalogue = elsewhere(tmp_path, dark=True)
     line = ["site-check", str(home.bundle.root), str(catalogue.root), "--site", "north"]
@@ -248,6 +281,7 @@ def test_a_finding_takes_the_suggestion_back_by_itself(home: Calibration, tmp_pa
     written = json.loads((tmp_path / "list.json").read_text())
     assert written["withdrawn"] == reason
     assert written["prevalence"] == 0.05
+    assert f"The threshold is in doubt here: {reason}" in written["warnings"]
 
 
 def test_only_a_check_that_saw_nothing_leaves_the_suggestion(home: Calibration, tmp_path: Path) -> None:

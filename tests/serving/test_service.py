@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
 from typing import IO
@@ -19,9 +22,10 @@ import pytest
 from sqlalchemy import func, select
 
 from carina.errors import ListenerError, ServiceError
+from carina.serving import health
 from carina.serving.database import Database
 from carina.serving.logs import JsonLines, start_logging
-from carina.serving.schema import Instance, Job, JobState, PredictionRow, Study, StudyState
+from carina.serving.schema import Health, Instance, Job, JobState, PredictionRow, Study, StudyState
 from carina.serving.service import Service
 from carina.serving.settings import Role, Settings
 from tests.serving.instances import instance
@@ -203,6 +207,37 @@ def test_the_command_line_refuses_to_be_open_to_anybody_in_one_sentence(bundle: 
     (sentence,) = [line for line in done.stderr.splitlines() if not line.startswith("{")]
     assert sentence.startswith("carina: ")
     assert "reached from other machines" in sentence
+
+
+def test_words_of_a_process_go_with_it(settings: Settings, tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    host, broken = socket.gethostname(), settings.model_copy(update={"model": tmp_path / "nowhere"})
+    service = Service(broken)
+    service.start()
+    try:
+        assert service.database is not None
+        database = service.database
+
+        def parts() -> set[str]:
+            with database.read() as session:
+                return {row.part for row in session.scalars(select(Health))}
+
+        until(lambda: f"model {host}:{os.getpid()}" in parts())
+        with database.write() as session:
+            for who in (f"{host}:{ended.pid}", "elsewhere:1"):
+                health.say(session, f"model {who}", False, "it was removed", datetime.now(UTC))
+            health.without_the_dead(session)
+        assert f"model {host}:{ended.pid}" not in parts()
+        assert "model elsewhere:1" in parts()
+    finally:
+        service.stop()
+    again = Database(broken.database_url)
+    with again.read() as session:
+        left = set(session.scalars(select(Health.part)))
+    again.close()
+    assert left & {f"{kind} {host}:{os.getpid()}" for kind in ("model", "worker", "store")} == set()
+    assert "model elsewhere:1" in left
 
 
 def test_a_taken_port_is_said_in_a_sentence(service: Service, settings: Settings, tmp_path: Path) -> None:

@@ -53,6 +53,9 @@ def test_reports_of_missed_cases_end_in_an_alarm(site: Database, tmp_path: Path)
     assert done.exit_code == 0
     assert "4 new reports, 4 of them matched to a study" in done.output
     assert "left out: line 6: disease is neither yes nor no" in done.output
+    with site.read() as session:
+        entry = session.query(AuditEntry).one()
+        assert (entry.actor, entry.action, entry.detail["new"]) == ("command line", "reports taken", 4)
     found = run(site, "monitor")
     assert found.exit_code == 3
     assert "ALARM: 4 of 4 diseased studies were not flagged; a sensitivity of 97.9%" in found.output
@@ -84,7 +87,7 @@ def test_what_makes_no_sense_is_a_wrong_use(site: Database, line: list[str]) -> 
 
 def test_dead_letters_are_listed_and_sent_again(site: Database) -> None:
     there = Destination.model_validate(
-        {"name": "pager", "kind": "webhook", "url": "http://x/", "since": "audit"}
+        {"name": "pager", "kind": "webhook", "url": "http://x/", "secret": "s", "since": "audit"}
     )
     chosen = Settings.model_validate({"destinations": (there,)})
     with site.write() as session:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -18,12 +19,25 @@ from sqlalchemy.orm import Session
 
 from carina.scoring.triage import Outcome
 from carina.serving import duty as duty_room
-from carina.serving import jobs
+from carina.serving import jobs, monitoring
 from carina.serving import worker as worker_room
 from carina.serving.database import Database
 from carina.serving.duty import Duty
-from carina.serving.schema import Event, Health, Instance, Job, JobState, Model, PredictionRow, Rank, Study
+from carina.serving.results import result
+from carina.serving.schema import (
+    Event,
+    Health,
+    Instance,
+    Job,
+    JobState,
+    Model,
+    PredictionRow,
+    Rank,
+    Study,
+    StudyState,
+)
 from carina.serving.settings import Settings
+from carina.serving.web.site import unproven
 from carina.serving.worker import Worker
 from tests.serving.films import Folder, copy_bundle, film, receive
 
@@ -164,6 +178,72 @@ def test_without_its_model_every_new_film_needs_a_reader_and_is_looked_at_when_i
     with database.read() as session:
         assert session.get_one(Study, study.id).p_disease is not None
         assert session.scalar(select(func.count()).select_from(PredictionRow)) == 3
+
+
+def test_a_complete_study_that_is_looked_at_after_all_is_told_once_more(
+    database: Database, own: Settings, folder: Folder, duty: Duty
+) -> None:
+    assert own.model is not None
+    told: list[tuple[int, str | None]] = []
+
+    def tell(_session: Session, study: Study, _settings: Settings, _now: datetime) -> None:
+        told.append((study.version, study.outcome))
+
+    worker = Worker(own, database, folder, duty, tell)
+    aside = own.model.rename(own.model.with_name("aside"))
+    with database.write() as session:
+        study = receive(session, folder, film(2))
+        session.get_one(Study, study.id).state = StudyState.COMPLETE
+    worker.step()
+    aside.rename(own.model)
+    worker.step()
+    with database.read() as session:
+        outcome = session.get_one(Study, study.id).outcome
+    assert outcome != Outcome.NOT_ANALYSED
+    assert told == [(1, Outcome.NOT_ANALYSED), (2, outcome)]
+    worker.step()
+    assert len(told) == 2
+
+
+def test_what_was_shown_of_the_threshold_is_kept_where_pages_results_and_monitoring_look(
+    database: Database, own: Settings, folder: Folder
+) -> None:
+    assert own.model is not None
+    manifest = json.loads((own.model / "bundle.json").read_text())
+    point = {
+        "target": 0.95, "confidence": 0.95, "per_class": False, "threshold": 0.25, "classes": {},
+        "films": 400,
+        "sensitivity": {"found": 298, "people": 300, "limit": 0.9791}, "below": 82,
+        "specificity": {"spared": 80, "people": 100, "low": 0.7, "high": 0.87},
+    }  # fmt: skip
+    manifest["sections"]["operating_points"] = {
+        "ward 7": {
+            "created": "2026-11-29T00:00:00+00:00", "carina": "0", "model": manifest["files"]["model.onnx"],
+            "catalogue": "0" * 64, "split": "valid", "films": 400, "refused": 0, "sources": ["here"],
+            "points": [point], "chosen_on": ["0" * 64] * 400,
+        }
+    }  # fmt: skip
+    (own.model / "bundle.json").write_text(json.dumps(manifest))
+    here = own.model_copy(update={"site": "ward 7"})
+    with Duty.load(here) as duty:
+        assert duty.why_not is None
+        for _ in range(2):  # the second time over a row that an earlier version wrote
+            with database.write() as session:
+                study = receive(session, folder, film(1))
+            assert Worker(here, database, folder, duty, nothing).step() == 1
+            with database.write() as session:
+                model = session.scalars(select(Model)).one()
+                found = monitoring.point(model, here)
+                assert found is not None
+                assert found["sensitivity"]["limit"] == 0.9791
+                assert monitoring.promised(model, here) == 0.9791
+                assert "chosen_on" not in model.manifest["sections"]["operating_points"]["ward 7"]
+                assert not unproven(session, here)
+                decided = session.get_one(Study, study.id)
+                said = result._model(session.get(Model, decided.model_id), decided.threshold)
+                assert said is not None
+                assert said.shown == "ward 7: at least 97.9 % of disease found, shown on 300 people"
+                model.manifest = {key: value for key, value in model.manifest.items() if key != "sections"}
 
 
 def test_a_worker_that_is_stopped_gives_back_what_it_has_not_begun(

@@ -185,6 +185,8 @@ def migrate(
     if rows[:top]:
         output().print()
         show(output(), table(head, rows[:top]))
+    if len(rows) > top:
+        notes().print(f"… and {len(rows) - top:,} more; see --report or --top", markup=False)
     for reason in done.refused:
         notes().print(f"\nrefused  {reason}", markup=False)
     if report is not None:

@@ -36,10 +36,13 @@ def reports_import(
     from carina.terminal import notes, output
 
     with _site(config, data) as (_, database), database.write() as session:
-        from carina.serving import feedback
+        from carina.serving import auditlog, feedback
 
-        done = feedback.import_reports(session, table, datetime.now(UTC))
+        now = datetime.now(UTC)
+        done = feedback.import_reports(session, table, now)
         later = feedback.match(session)
+        detail = {"new": done.new, "matched": done.matched, "known": done.known, "left out": len(done.faults)}
+        auditlog.append(session, "command line", "reports taken", None, detail, now=now)
     for fault in done.faults:
         notes().print(f"left out: {fault}", markup=False)
     output().print(

@@ -58,7 +58,7 @@ def serve(
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, lambda *_: service.ask_to_stop())
         service.start()
-    for line in _greeting(service):
+    for line in _greeting(service, config):
         print(line, flush=True)
     service.wait()
     print("stopping: what is in work is finished, everything else is kept", file=sys.stderr)
@@ -245,8 +245,11 @@ def _settings(config: Path | None, data: Path | None, **given: Any) -> Settings:
         raise ServiceError(f"{config}: cannot be read ({fault}); correct it") from fault
 
 
-def _greeting(service: Service) -> Iterator[str]:
-    """What a person needs who has just started it."""
+def _greeting(service: Service, config: Path | None) -> Iterator[str]:
+    """What a person needs who has just started it; ``config`` is the file of its settings."""
+    from shlex import quote
+
+    from carina import programs
     from carina.serving.service import nobody_signs_in
 
     settings = service.settings
@@ -256,10 +259,13 @@ def _greeting(service: Service) -> Iterator[str]:
     if service.dicom_port:
         host, title = settings.dicom.host, settings.dicom.ae_title
         yield f"DICOM      {host}:{service.dicom_port}, called AE title {title}"
-        yield f"send films storescu -aec {title} +sd +r {host} {service.dicom_port} FOLDER"
+        tls = "" if settings.dicom.tls is None else "+tls KEY CERTIFICATE +cf CA "
+        sends = f"{programs.dcmtk('storescu')} {tls}-aec {quote(title)} +sd +r"
+        yield f"send films {sends} {host} {service.dicom_port} FOLDER"
     if service.web_port and settings.web.sign_in and nobody_signs_in(service):
         yield "first of all, in another terminal, make a user who may sign in:"
-        yield f"           carina user add NAME --role admin --data {settings.data}"
+        where = f"--data {quote(str(settings.data))}" if config is None else f"--config {quote(str(config))}"
+        yield f"           {programs.carina()} user add NAME --role admin {where}"
     yield f"\n{NOTICE}"
 
 

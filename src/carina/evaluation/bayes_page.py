@@ -37,6 +37,8 @@ def render(answer: Answer) -> str:
 
 def write_chart(answer: Answer, path: Path) -> None:
     """The curves alone, as an SVG file. Raises ``OutputError``."""
+    if path.suffix.lower() != ".svg":
+        raise OutputError(f"{path}: a chart is written as .svg; choose this ending")
     try:
         path.write_bytes(posterior_curves(answer.curves, answer.prevalence.value))
     except OSError as error:

@@ -118,6 +118,8 @@ def _limit(recall: Mapping[str, Any]) -> str:
 def _figures(measured: Mapping[str, Any]) -> Iterator[str]:
     for name, found in measured.items():
         yield from (f"### Measured on {_plain(name)}", "", f"**{_plain(found['verdict'])}**", "")
+        yield from (f"- {_plain(each)}" for each in found.get("warnings", ()))
+        yield ""
         yield from (_row(["", "value", "95 % interval", "behind it"]), _rule(4))
         for label, rate in found["rates"].items():
             yield _row([label, *_rate(rate)])

@@ -106,7 +106,8 @@ class Migration:
         alarms = sum(not case.diseased and case.flagged for case in self.cases)
         spared = sum(not case.diseased and not case.flagged for case in self.cases)
         changes = (
-            f"{counted(len(self.cases), 'film')} of {self.films:,} change side: {lost:,} diseased films are "
+            f"{counted(len(self.cases), 'film')} of {self.films:,} change side at the "
+            f"{exactly(self.top.old.target)} point: {lost:,} diseased films are "
             f"no longer flagged, {gained:,} newly are; {alarms:,} healthy films newly are, {spared:,} no "
             "longer."
         )
@@ -177,7 +178,7 @@ def migrate(
         Moved(
             old=point,
             carried_over=held(point, people(after)),
-            mapped=float(np.quantile(now, float((then < point.threshold).mean()), method="lower")),
+            mapped=_above(now, int((then < point.threshold).sum())),
             new=anew.get(point.target),
         )
         for point in points
@@ -198,6 +199,12 @@ def migrate(
         diseased=after.sick[after.labels[both]],
     )
     return replace(done, cases=_cases(after, both, then, now, done.top))
+
+
+def _above(scores: Scores, below: int) -> float:
+    """The threshold with just so many of the scores (N,) below it, as far as equal ones allow."""
+    ordered = np.sort(scores)
+    return float(ordered[below] if below < len(ordered) else np.nextafter(ordered[-1], 2))
 
 
 def _as_it_is(carried_over: Held) -> str:

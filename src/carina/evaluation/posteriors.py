@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import floor, log10
 from pathlib import Path
 
 from carina.errors import ClaimError
@@ -164,13 +165,17 @@ def _together(
     found = combine(before, joint, results, seed=seed)
     points, ends = 100 * found.overstated.value, (found.overstated.low, found.overstated.high)
     verb, sign = ("overstates", 1) if points >= 0 else ("understates", -1)
+    digits = 1 if abs(points) >= 0.95 or not points else 1 - floor(log10(abs(points)))
     spread = ""
     if ends[0] is not None and ends[1] is not None:
         low, high = sorted(100 * sign * end for end in ends if end is not None)
-        spread = f" (95 % interval {low:.1f} to {high:.1f})"
+        spread = f" (95 % interval {low:.{digits}f} to {high:.{digits}f})"
     naively = (
-        f"Multiplying the two as if independent {verb} the chance of disease by {abs(points):.1f} points"
+        f"Multiplying the two as if independent {verb} the chance of disease by {abs(points):.{digits}f} "
+        "points"
     )
+    times = found.joint.value / found.naive.value if sign < 0 and found.naive.value > 0 else 1.0
+    more = f"; the chance is {times:.1f} times what multiplying says" if times >= 1.05 else ""
     return Answer(
         results=results,
         prevalence=before,
@@ -181,7 +186,7 @@ def _together(
             (f"{results}, with their dependence", found.joint),
         ),
         lines=(
-            f"{naively}{spread}.",
+            f"{naively}{spread}{more}.",
             _dependence_said("diseased", found.covariance_ill, found.dependence_ill, few=few[0]),
             _dependence_said("healthy", found.covariance_well, found.dependence_well, few=few[1]),
         ),

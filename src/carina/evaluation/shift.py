@@ -9,6 +9,7 @@ still be other films (disease that scores lower looks like less disease), and on
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -81,7 +82,9 @@ def shift_of(scores: Scores, watch: Watch, ill: NDArray[np.bool_] | None = None)
 
 
 def _compared(scores: Scores, then: Scores) -> Shift:
-    luck = float(stats.ks_2samp(then, scores).pvalue)
+    with warnings.catch_warnings():  # scipy's, that it takes the limiting distribution where ties are many
+        warnings.simplefilter("ignore", RuntimeWarning)
+        luck = float(stats.ks_2samp(then, scores).pvalue)
     return Shift(stability.index(then, scores), luck, float(np.median(then)), float(np.median(scores)))
 
 

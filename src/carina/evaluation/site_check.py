@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from carina.data.catalogue import Catalogue
+from carina.data.catalogue import MANIFEST, Catalogue
 from carina.data.confounding.audit import verdict_on
 from carina.data.confounding.verdict import Verdict as DataVerdict
 from carina.errors import ClaimError, DataError, MissingExtra
@@ -68,16 +68,17 @@ class Refusals:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Films of a catalogue that can test nothing: what was asked about are the others.
+    """Films that can test nothing: what was asked about are the others.
 
     ``listed``: the bundle lists its training films; ``remembered``: the site the films it was calibrated on.
     """
 
-    trained: int  # known from training: the film, a near copy or the patient
+    trained: int  # known from training: the film, and in a catalogue a near copy or the patient
     chosen: int  # the thresholds were chosen on them
     films: int  # of so many
     listed: bool
     remembered: bool
+    plain: bool = False  # no catalogue: only the very films are known, no near copies and no patients
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,8 @@ class SiteCheck:
     refusals: Refusals
     held: tuple[Held, ...]
     people: Witnesses | None = None  # where there are labels; those that chose the thresholds among them
-    left_out: LeftOut | None = None  # the same
+    left_out: LeftOut | None = None
+    unread: int = 0  # files that could not be read: no films, so in no count
     believed: DataVerdict | None = None  # on the films, where they are a catalogue
     scores: Scores | None = None  # p_disease of the films that were not refused, (N,)
     diseased: NDArray[np.bool_] | None = None  # (N,), where there are labels
@@ -110,9 +112,10 @@ class SiteCheck:
         """The gravest that was found."""
         if any(each.verdict == "broken" for each in self.held):
             return "broken"
-        if self.refusals.alarm or (self.shift is not None and self.shift.alarm):
+        enough = self.refusals.films >= FEWEST
+        if self.refusals.alarm or (enough and self.shift is not None and self.shift.alarm):
             return "shifted"
-        if self.refusals.films < FEWEST:
+        if not enough:
             return "too few to tell"
         return "another mixture" if self.shift is not None and self.shift.differs else "nothing seen"
 
@@ -141,6 +144,10 @@ class SiteCheck:
             f"({percent(found.refused / max(1, found.films))}), at {self.name!r} {found.refused_then:,} of "
             f"{found.films_then:,}; chance that it is luck {luck(found.p_value)}{_mark(found.alarm)}"
         )
+        if self.unread:
+            lines.append(
+                f"{counted(self.unread, 'file')} could not be read and count nowhere; see why: carina score"
+            )
         lines += [_held(each) for each in self.held]
         if self.left_out is not None:
             lines += _left_out(self.left_out, self.name)
@@ -230,10 +237,11 @@ def site_check(
     """Hold the operating points of ``site`` against new films.
 
     ``films`` is a catalogue (its labels test the promise; ``split`` is a side of it, all films by default)
-    or paths without labels. Films of a catalogue that the model was trained on, or that the thresholds were
-    chosen on, test nothing and are left out. Raises ``ClaimError`` where the site is unknown or no other
-    film is there, ``DataError`` where the classes do not fit, ``BundleError`` and ``SourceError`` for what
-    cannot be opened.
+    or paths without labels. Films that the model was trained on, or that the thresholds were chosen on, test
+    nothing and are left out; among paths only the very same files are known. Files that cannot be read are
+    counted apart. Raises ``ClaimError`` where the site is unknown or no other film is there, ``DataError``
+    where the classes do not fit or a catalogue is one of several paths, ``BundleError`` and ``SourceError``
+    for what cannot be opened.
     """
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     operating_point(bundle, site)  # says what there is when the site is unknown
@@ -245,11 +253,36 @@ def site_check(
         )
     if isinstance(films, Catalogue):
         return _labelled(bundle, films, site, known, known.watch, split, progress)
+    paths = list(films)
+    for each in paths:
+        if (Path(each) / MANIFEST).is_file():
+            raise DataError(f"{each}: is a catalogue; name it alone, or the folders of its films")
+    if split is not None:
+        raise DataError(f"{split}: sides are those of a catalogue; leave out --split, or name a catalogue")
+    return _unlabelled(bundle, paths, site, known, known.watch, progress)
+
+
+def _unlabelled(
+    bundle: Bundle,
+    paths: list[str | os.PathLike[str]],
+    name: str,
+    known: Site,
+    watch: Watch,
+    progress: Callable[[Progress], None] | None,
+) -> SiteCheck:
     scorer, gate = Scorer(bundle), Gate.of(bundle)
-    scores, refused, count = list[float](), 0, 0
-    for answer in scorer.score(films):
+    learned, chosen = trained_on(bundle), frozenset(known.chosen_on or ())
+    scores = list[float]()
+    count = unread = refused = of_training = of_choosing = 0
+    for answer in scorer.score(paths):
         count += 1
-        if isinstance(answer, Prediction) and gate.refusal(answer) is None:
+        if not isinstance(answer, Prediction):
+            unread += 1
+        elif answer.sha256 in learned:
+            of_training += 1
+        elif answer.sha256[:16] in chosen:  # an image_id
+            of_choosing += 1
+        elif gate.refusal(answer) is None:
             scores.append(answer.p_disease)
         else:
             refused += 1
@@ -257,9 +290,20 @@ def site_check(
             progress(Progress("films scored", count, None))
     if not count:
         raise DataError("no film was found; name a folder of films")
+    if not scores and not refused:
+        raise ClaimError(
+            f"of {counted(count, 'file')} {unread:,} could not be read, the model was trained on "
+            f"{of_training:,}, and the thresholds of {name!r} were chosen on {of_choosing:,}: none is left "
+            "to test them; take films of other patients"
+        )
+    left_out = LeftOut(
+        of_training, of_choosing, count - unread, bool(learned), known.chosen_on is not None, plain=True
+    )
     found = np.array(scores)
-    refusals = _refusals(refused, count, known.watch)
-    return SiteCheck(site, known, shift_of(found, known.watch), refusals, (), scores=found)
+    refusals = _refusals(refused, refused + len(scores), watch)
+    return SiteCheck(
+        name, known, shift_of(found, watch), refusals, (), left_out=left_out, scores=found, unread=unread
+    )
 
 
 def _labelled(
@@ -340,9 +384,11 @@ def _left_out(films: LeftOut, name: str) -> list[str]:
     """Which films were not asked, and what cannot be told."""
     said = []
     if films.trained or films.chosen:
+        kin = "the very files; near copies and patients are known in a catalogue only"
+        kin = kin if films.plain else "or their near copies or patients"
         said.append(
             f"Left out, of {counted(films.films, 'film')}: {films.trained:,} that the model was trained on "
-            f"(or their near copies or patients), {films.chosen:,} that the thresholds were chosen on."
+            f"({kin}), {films.chosen:,} that the thresholds were chosen on."
         )
     if not films.listed:
         said.append(

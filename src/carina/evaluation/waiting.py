@@ -54,8 +54,11 @@ def table(simulation: Simulation, policy: Policy) -> Table:
     return head, [
         (
             _named(each),
-            f"{each.films:.0f}",
-            *(_said(figure) for figure in (each.mean, each.p95, each.longest)),
+            f"{each.films:.0f}" if each.films >= 1 else "below 1",
+            *(
+                _said(figure) if each.films >= 1 else "too few to tell"
+                for figure in (each.mean, each.p95, each.longest)
+            ),
         )
         for each in simulation.outcomes[policy]
     ]

@@ -118,8 +118,10 @@ def _warnings(bundle: Bundle, policy: Policy, gate: Gate) -> tuple[str, ...]:
             "when a disease is the most probable class. How much disease that misses is unknown. Run: carina "
             "calibrate"
         )
-    if policy.clear_below is not None and policy.withdrawn is not None:
-        found.append(f'The suggestion "likely clear" is withdrawn: {policy.withdrawn}')
+    if policy.withdrawn is not None:
+        what = "The threshold is in doubt here"
+        what = what if policy.clear_below is None else 'The suggestion "likely clear" is withdrawn'
+        found.append(f"{what}: {policy.withdrawn}")
     strange = sorted(set(policy.rules.urgency).difference(bundle.classes))
     unruled = [name for name in bundle.classes if name not in {*policy.rules.urgency, *bundle.healthy}]
     if unruled:

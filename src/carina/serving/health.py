@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from datetime import datetime, timedelta
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from carina.serving.jobs import lives
 from carina.serving.schema import Health
 
 SILENT = timedelta(seconds=30)  # after which a part that said it was well is not believed any more
@@ -28,3 +30,16 @@ def heard(session: Session, kind: str) -> list[Health]:
 def forget(session: Session, now: datetime) -> None:
     """Drop parts that nobody has heard of for a day: a machine that is no more."""
     session.execute(delete(Health).where(Health.at < now - _FORGOTTEN))
+
+
+def leave(session: Session, process: str) -> None:
+    """Take the words of ``process`` ("ward-3:4711") away: it ends, and what it said is true no more."""
+    session.execute(delete(Health).where(Health.part.endswith(f" {process}"[-_NAME:], autoescape=True)))
+
+
+def without_the_dead(session: Session) -> None:
+    """Take the words of processes of this machine away that are no more."""
+    for row in session.scalars(select(Health)):
+        process = row.part.partition(" ")[2]
+        if process.startswith(f"{socket.gethostname()}:") and not lives(process):
+            session.delete(row)

@@ -139,7 +139,7 @@ def orphaned(session: Session, now: datetime) -> int:
 def _orphaned(session: Session, table: type[Job] | type[Delivery], now: datetime) -> int:
     ours = table.worker.startswith(f"{socket.gethostname()}:", autoescape=True)
     names = session.scalars(select(table.worker).where(table.state == JobState.TAKEN, ours).distinct())
-    gone = [name for name in names if name is not None and not _lives(name)]
+    gone = [name for name in names if name is not None and not lives(name)]
     if not gone:
         return 0
     ended = update(table).where(table.state == JobState.TAKEN, table.worker.in_(gone))
@@ -188,7 +188,7 @@ def _changed(session: Session, statement: Update) -> int:
     return cast("CursorResult[Any]", done).rowcount
 
 
-def _lives(name: str) -> bool:
+def lives(name: str) -> bool:
     """Whether the process of this machine that gave a worker this name still runs."""
     _, _, rest = name.partition(":")
     number, _, process = rest.partition(":")

@@ -84,7 +84,7 @@ class Study(Base):
     score) when the study is decided; None while it waits. ``rank`` is what the list is sorted by:
     rank, then ``weight`` (minus p_disease, 0 where there is none), then ``received_at``. ``raised_at``
     is set when the study waited longer than its cap and was given rank SOON. ``version`` counts how often
-    a late instance reopened it; results are sent anew for each version.
+    a late instance reopened it, or it was looked at after all; results are sent anew for each version.
     """
 
     __tablename__ = "studies"

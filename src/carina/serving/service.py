@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,7 @@ class Service:
             archive = Archive(self.settings.archive, self.settings)
             with database.write() as session:
                 jobs.orphaned(session, datetime.now(UTC))
+                health.without_the_dead(session)
             self._start_parts(database, archive)
         except BaseException:
             self.stop()
@@ -106,6 +108,8 @@ class Service:
         if self.duty is not None:
             self.duty.close()
         if self.database is not None:
+            with suppress(SQLAlchemyError), self.database.write() as session:  # it may be why this ends
+                health.leave(session, f"{socket.gethostname()}:{os.getpid()}")
             self.database.close()
         _log.info("stopped")
 

@@ -127,9 +127,9 @@ class Trust(_Part):
 class Destination(_Part):
     """Where results go.
 
-    ``dicom`` (C-STORE) needs host, port and ae_title; ``stow`` and ``webhook`` a url; ``hl7`` host and port.
-    A refused result is tried ``tries`` times; one that finds nobody there, for ``patience_hours``. Before the
-    roll-out has come to ``since`` nothing is sent.
+    ``dicom`` (C-STORE) needs host, port and ae_title; ``stow`` a url; ``webhook`` a url and a secret; ``hl7``
+    host and port. A refused result is tried ``tries`` times; one that finds nobody there, for
+    ``patience_hours``. Before the roll-out has come to ``since`` nothing is sent.
     """
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,32}$")]

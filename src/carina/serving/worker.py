@@ -21,18 +21,19 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session, aliased
 
 from carina.errors import BundleError
 from carina.records import Prediction, Refusal
 from carina.scoring.inputs import Input
+from carina.scoring.operating import SECTION
 from carina.scoring.triage import Decision, Policy, decide
 from carina.serving import health, jobs, ladder, studies
 from carina.serving.database import Database
 from carina.serving.duty import NOT_READY, Duty, OnDuty
-from carina.serving.schema import Instance, Job, JobState, Model, PredictionRow, Study
+from carina.serving.schema import Instance, Job, JobState, Model, PredictionRow, Study, StudyState
 from carina.serving.settings import Settings
 
 THUMBNAIL = 96  # pixels of a side
@@ -43,6 +44,7 @@ _AT_MOST = 512  # films in one step
 _POLL = 0.1  # seconds between two looks for work
 _SPEAKS = 5.0  # seconds between two words on its health
 _PAUSE = timedelta(seconds=5)  # before a film is tried again
+_SPOKEN_OF = (SECTION, "intended_use")  # sections of the manifest
 _PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 
 _log = logging.getLogger(__name__)
@@ -268,7 +270,11 @@ class Worker:
         _log.warning("films were given up", extra={"films": len(dead), "code": code})
 
     def _once_more(self) -> None:
-        """The model is back: films of unread studies that no model looked at are looked at after all."""
+        """The model is back: films of unread studies that no model looked at are looked at after all.
+
+        Of a study that was complete others may have been told that nobody looked: it gets another version,
+        so that its new result is sent as well.
+        """
         row, newer = PredictionRow, aliased(PredictionRow)
         said_since = select(newer.id).where(newer.instance_id == row.instance_id, newer.id > row.id).exists()
         missed = (
@@ -280,14 +286,24 @@ class Worker:
         with self._database.write() as session:
             numbers = list(session.scalars(missed))
             for at in range(0, len(numbers), 500):
-                jobs.again(session, numbers[at : at + 500], _now())
+                some = numbers[at : at + 500]
+                jobs.again(session, some, _now())
+                of = select(Instance.study_id).where(Instance.id.in_(some))
+                told = update(Study).where(Study.id.in_(of), Study.state == StudyState.COMPLETE)
+                session.execute(told.values(version=Study.version + 1))
 
     def _model_number(self, session: Session, model: OnDuty, now: datetime) -> int:
         """The row of the model; written once for each that ever was on duty."""
         known = self._models.get(model.fingerprint)
-        if known is None:
-            known = session.scalar(select(Model.id).where(Model.fingerprint == model.fingerprint))
-        return known if known is not None else _enrol(session, model, now)
+        if known is not None:
+            return known
+        row = session.scalar(select(Model).where(Model.fingerprint == model.fingerprint))
+        if row is None:
+            return _enrol(session, model, now)
+        facts = _facts(model.bundle.manifest.model_dump(mode="json"))
+        if row.manifest != facts:  # written by a version that kept less
+            row.manifest = facts
+        return row.id
 
     def _give_back(self) -> None:
         """What this worker holds and does not work on waits again, as if it had never been taken."""
@@ -418,8 +434,13 @@ def _enrol(session: Session, model: OnDuty, now: datetime) -> int:
 
 
 def _facts(manifest: dict[str, Any]) -> dict[str, Any]:
-    """The manifest without its long sections, which lie in the bundle."""
-    return {key: value for key, value in manifest.items() if key != "sections"}
+    """The manifest, of its sections those that pages, results and monitoring speak of."""
+    sections = {name: manifest["sections"][name] for name in _SPOKEN_OF if name in manifest["sections"]}
+    points = {
+        site: {name: value for name, value in facts.items() if name != "chosen_on"}
+        for site, facts in sections.get(SECTION, {}).items()
+    }
+    return {**manifest, "sections": {**sections, **({SECTION: points} if points else {})}}
 
 
 def _now() -> datetime:

@@ -147,7 +147,9 @@ def test_nothing_leaves_before_its_step_of_the_roll_out(
 def test_a_study_that_came_as_a_picture_goes_to_webhooks_only(
     sqlite: Database, settings: Settings, shelf: Shelf
 ) -> None:
-    chosen = site(settings, PACS, RIS, {"name": "pager", "kind": "webhook", "url": "http://localhost/"})
+    chosen = site(
+        settings, PACS, RIS, {"name": "pager", "kind": "webhook", "url": "http://localhost/", "secret": "s"}
+    )
     with sqlite.write() as session:
         row = admit(session, shelf, "now", duty=model(session))
         row.series[0].instances[0].media_type = "image/png"

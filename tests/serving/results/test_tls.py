@@ -83,7 +83,9 @@ def serving(handler: Any, pair: Pair) -> Iterator[tuple[int, list[bytes]]]:
 
 def destination(kind: str, port: int, ca: Path) -> Destination:
     where = {"host": "localhost", "port": port} if kind == "hl7" else {"url": f"https://localhost:{port}/in"}
-    return Destination.model_validate({"name": "there", "kind": kind, "tls": {"ca": ca}, **where})
+    return Destination.model_validate(
+        {"name": "there", "kind": kind, "secret": "s", "tls": {"ca": ca}, **where}
+    )
 
 
 def send(kind: str, port: int, ca: Path, settings: Settings) -> None:

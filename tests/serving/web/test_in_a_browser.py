@@ -356,6 +356,23 @@ def test_disagreeing_asks_what_it_was(scene: Scene, place: str, seen: Seen) -> N
     assert "an old scar" in page.locator(".heard").inner_text()
 
 
+def test_what_it_was_is_said_with_the_keyboard_alone(scene: Scene, place: str, seen: Seen) -> None:
+    study = scene.study(said="soon", p=0.6, model=scene.model())
+    page = seen.sign_in(place, path=f"/studies/{study}")
+    page.keyboard.press("d")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    picked = page.evaluate("document.querySelector('#what input[name=finding]:checked').value")
+    assert picked == page.evaluate("document.querySelectorAll('#what input[name=finding]')[2].value")
+    page.keyboard.press("a")  # a slip: it answers nothing
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/worklist")
+    page.goto(f"{place}/studies/{study}")
+    heard = page.locator(".heard").inner_text()
+    assert heard.startswith("disagree")
+    assert picked in heard
+
+
 def test_markup_in_any_header_is_text(scene: Scene, place: str, seen: Seen) -> None:
     every = [
         "patient_name", "patient_id", "issuer", "birth_date", "sex", "accession", "description", "study_date",

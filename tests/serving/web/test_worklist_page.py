@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
+from carina.serving import auditlog
 from carina.serving.database import Database
 from carina.serving.intake import OTHER_PATIENT
 from carina.serving.schema import Health, Instance, Job
@@ -285,10 +286,22 @@ def test_files_that_contradict_each_other_are_told_before_the_film(scene: Scene,
     with scene.database.write() as session:
         (film,) = session.scalars(select(Instance).where(Instance.study_id == study))
         film.problem = OTHER_PATIENT
-    page = client("viewer").get(f"/studies/{study}").text
-    told = page[page.index('class="warnings"') : page.index('class="viewer"')]
-    assert "Two files with other bytes came under one UID" in told
-    assert "Film 1 names another patient than the rest of this study" in told
+    for twice in (False, True):  # only what happened is said
+        with scene.database.write() as session:
+            session.get_one(Instance, film.id).conflict = twice
+        page = client("viewer").get(f"/studies/{study}").text
+        told = page[page.index('class="warnings"') : page.index('class="viewer"')]
+        assert ("Two files with other bytes came under one UID (film 1)" in told) is twice
+        assert "Film 1 names another patient than the rest of this study" in told
+    assert "films contradict each other" in client("viewer").get("/worklist").text
+
+
+def test_the_log_is_in_words(scene: Scene, client: Client) -> None:
+    detail = {"met": True, "demands": [{"asks": "days", "met": False}, {"asks": "films"}], "model": None}
+    with scene.database.write() as session:
+        auditlog.append(session, "ada", "step taken", "site", detail, now=scene.now)
+    page = client("admin").get("/log").text
+    assert "met yes, demands asks days, met no; asks films<" in page
 
 
 def test_moments_are_marked_for_the_zone_of_the_browser(scene: Scene, client: Client) -> None:

@@ -52,6 +52,7 @@ def _environment() -> Environment:
         size=words.size,
         state=words.state,
         years=words.years,
+        detail=words.detail,
     )
     made.globals.update(
         notice=NOTICE,
@@ -184,11 +185,13 @@ def _warnings(told: StudyFacts) -> list[str]:
     known = [place for place, each in enumerate(told.instances, 1) if each.conflict]
     other = [place for place, each in enumerate(told.instances, 1) if each.problem == OTHER_PATIENT]
     said = []
-    if told.conflict or known:
-        where = f" (film {', '.join(map(str, known))})" if known else ""
-        said.append(f"Two files with other bytes came under one UID{where}: look at both.")
+    if known:
+        where = ", ".join(map(str, known))
+        said.append(f"Two files with other bytes came under one UID (film {where}): look at both.")
     if other:
         said.append(f"Film {', '.join(map(str, other))} names another patient than the rest of this study.")
+    if told.conflict and not said:  # what contradicted the others is kept no more
+        said.append("Films of this study contradict each other: look at all of them.")
     return said
 
 

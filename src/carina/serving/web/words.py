@@ -119,6 +119,18 @@ def years(study: Study | Row) -> str:
     return ", ".join(filter(None, (age, study.sex)))
 
 
+def detail(value: Any) -> str:
+    """What stands beside an entry of the audit log, in words: ``films 3, studies 1; 2``."""
+    if isinstance(value, dict):
+        told = ((str(key).replace("_", " "), detail(each)) for key, each in value.items() if each is not None)
+        return ", ".join(f"{key} {each}" for key, each in told)
+    if isinstance(value, list | tuple):
+        return "; ".join(map(detail, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
 def plain(value: Any) -> Any:
     """A value for JSON: times in ISO 8601, everything else as it is."""
     return value.isoformat() if isinstance(value, datetime) else value

@@ -78,6 +78,7 @@ export function localTimes() {
 export function isForPage(event) {
   if (event.defaultPrevented || event.ctrlKey || event.altKey || event.metaKey) return false;
   if (document.querySelector("dialog[open]")) return false;
+  if (event.target.matches?.("input[type=radio]") && /^(Arrow.*| )$/.test(event.key)) return false; // chooses
   return !event.target.closest?.("input:not([type=checkbox]):not([type=radio]), textarea, select");
 }
 

@@ -227,6 +227,7 @@ const keys = {
 };
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && what && !what.hidden) { what.hidden = true; return; }
+  if (what?.contains(event.target)) return; // who says what it was gives no other answer by a slip
   const other = /^[1-9]$/.test(event.key) && document.querySelectorAll(".film-tab")[Number(event.key) - 1];
   if (other && isForPage(event)) { event.preventDefault(); choose(other); return; }
   if (!isForPage(event) || !(event.key in keys)) return;
