@@ -188,7 +188,7 @@ def test_measured_recall_stands_where_the_file_says_none_and_over_what_it_says(t
         specificity=Spared(spared=70, people=100, low=0.6, high=0.8),
         classes={"Pneumonia": Recall(found=94, people=100, limit=0.88)},
     )  # fmt: skip
-    with pytest.raises(ClaimError, match=r"model\.specificity: Field required"):
+    with pytest.raises(ClaimError, match=r"model\.specificity: is missing"):
         read_department(path)
     changed = read_department(path, point)
     assert [each.sensitivity for each in changed.finding] == [0.94, 0.85]

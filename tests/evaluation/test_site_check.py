@@ -54,8 +54,10 @@ def test_films_of_the_same_kind_raise_no_alarm(home: Calibration, tmp_path: Path
     assert "no proof" in found.lines()[0]
     page = site_page.render(found, ("Label some.",))
     assert check_whole(page).headings == [
-        "What was promised, and what is found here", "What was seen", "To calibrate here",
+        "Read this before the figures", "What was promised, and what is found here", "What was seen",
+        "To calibrate here",
     ]  # fmt: skip
+    assert "no better than drawing lots here" in text_of(page)  # the scores of this bundle know nothing
     top = found.held[-1].sensitivity
     assert (
         f"{top.hits} of {top.people} diseased people found, {top.people - top.hits} missed: kept"

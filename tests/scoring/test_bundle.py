@@ -94,7 +94,7 @@ def test_what_a_desktop_leaves_behind_does_no_harm(mine: Path) -> None:
         ({"classes": ["TB", "TB", "Normal"]}, "each there once"),
         ({"healthy": ["Well"]}, "healthy names 'Well', which is no class"),
         ({"format": 2}, "has format 2, this Carina reads format 1; update Carina"),
-        ({"surprise": 1}, "surprise: Extra inputs are not permitted"),
+        ({"surprise": 1}, "surprise: there is no such key"),
         ({"preparation": {"size": 64, "sharpen": 2}}, "preparation"),
         ({"preparation": {"size": 32}}, "not pixels uint8 (N, 1, 32, 32)"),
         ({"opset": 17}, "says opset 17, model.onnx 18"),

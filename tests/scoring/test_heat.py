@@ -12,9 +12,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from carina.cli import app
+from carina.errors import OutputError
 from carina.images.phantom import HOSPITALS, phantom
 from carina.scoring import heat
-from carina.scoring.heatmap import overlay
+from carina.scoring.heatmap import overlay, png
 from carina.scoring.run import score_films
 from carina.taxonomy import SIX_CLASSES
 
@@ -52,6 +53,39 @@ def test_the_ellipse_holds_nearly_all_lungs_of_phantoms() -> None:
         inside += float((cells * (1 - heat._outside(64, 64))).sum())
         total += float(cells.sum())
     assert inside / total > 0.97
+
+
+def test_a_map_too_coarse_to_tell_tells_nothing() -> None:
+    assert heat.outside(np.eye(2, dtype=np.float32)) is None
+    assert heat.outside(np.ones((2, 7), np.float32)) is None
+    assert heat.outside(np.eye(3, dtype=np.float32)) is not None
+    film = np.full((64, 64), 120, np.uint8)
+    told, untold = (np.asarray(overlay(film, np.eye(cells, dtype=np.float32))) for cells in (3, 2))
+    line = np.s_[44 + 450 : 44 + 448 + 22, :448]  # below the film, above the notice, beside the bar
+    assert told[line].std() > 0
+    assert untold[line].std() == 0
+
+
+def test_a_run_that_ends_between_a_film_and_its_heat_map_goes_on_with_both(
+    bundle: Path, films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, maps, drawn = tmp_path / "s.csv", tmp_path / "maps", 0
+
+    def full(picture: object) -> bytes:
+        nonlocal drawn
+        drawn += 1
+        if drawn == 8:
+            raise OSError(28, "No space left on device")
+        return png(picture)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("carina.scoring.heatmap.png", full)
+        with pytest.raises(OutputError, match="make room"):
+            score_films(films, bundle, out=out, heatmaps=maps, check=False)
+    assert len(list(maps.iterdir())) == 7, "and no half one"
+    done = score_films(films, bundle, out=out, heatmaps=maps, check=False, resume=True)
+    assert done.scored == 20
+    assert len(list(maps.glob("*.png"))) == len(list(maps.iterdir())) == 20
 
 
 def test_the_picture_says_it_in_red_above_the_bound() -> None:

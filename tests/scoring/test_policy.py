@@ -82,7 +82,7 @@ def test_likely_clear_needs_a_point_that_was_shown_here(tmp_path: Path) -> None:
     assert policy(bundle, site="north").clear_below is None
     chosen = policy(bundle, site="north", target=0.9, clear=0.98)
     assert (chosen.threshold, chosen.clear_below) == (pytest.approx(0.1), pytest.approx(0.02))
-    with pytest.raises(ClaimError, match=r"at least 95% shown for 'north'; 90\.1% is"):
+    with pytest.raises(ClaimError, match=r"at least 95% shown for 'north'; 90\.1 % is"):
         policy(bundle, site="north", clear=0.9)
     with pytest.raises(ClaimError, match=r"0\.99 was not shown"):
         policy(bundle, site="north", clear=0.99)

@@ -23,7 +23,7 @@ PACS = 'kind = "dicom"\nhost = "pacs"\nport = 4242\nae_title = "PACS"\n'
         (f'{A}kind = "stow"\nurl = "ftp://x"', "destinations.0", "no http or https address"),
         (f'{A}kind = "webhook"\nurl = "http://x/"', "destinations.0", "needs secret"),
         (f'{A}kind = "hl7"\nhost = "x"', "destinations.0", "needs port"),
-        (f'{A}kind = "hl7"\nhost = "x"\nport = 0', "destinations.0.port", "greater"),
+        (f'{A}kind = "hl7"\nhost = "x"\nport = 0', "destinations.0.port", "is 0, and must be at least 1"),
         (f"{A}{PACS}{A}{PACS}", "destinations", "called 'a'"),
         (
             '[[dicom.peers]]\nae_title = "CT"\naddresses = ["127.0.0.1", "999.1.1.1"]',

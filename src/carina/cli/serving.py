@@ -238,9 +238,9 @@ def _settings(config: Path | None, data: Path | None, **given: Any) -> Settings:
             changes["dicom"] = settings.dicom.model_copy(update=dicom)
         return settings.model_copy(update=changes)
     except ValidationError as fault:
-        first = fault.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ServiceError(f"{config or 'the environment'}: {place}: {first['msg']}; correct it") from fault
+        from carina.scoring.manifest import first_fault
+
+        raise ServiceError(f"{config or 'the environment'}: {first_fault(fault)}; correct it") from fault
     except (ValueError, OSError) as fault:  # no TOML
         raise ServiceError(f"{config}: cannot be read ({fault}); correct it") from fault
 

@@ -127,7 +127,7 @@ def read_department(path: str | os.PathLike[str], point: OperatingPoint | None =
     try:
         return Department.model_validate(raw if point is None else _measured(raw, point, path))
     except ValidationError as error:
-        raise ClaimError(f"{path}: {first_fault(error)}") from error
+        raise ClaimError(f"{path}: {first_fault(error)}; correct it, docs/examples has one") from error
 
 
 def _measured(raw: dict[str, Any], point: OperatingPoint, path: Path) -> dict[str, Any]:

@@ -26,9 +26,19 @@ def render(found: SiteCheck, advice: Sequence[str]) -> str:
         headlines=(_recall(found), *_symptoms(found)),
         grade=None if found.believed is None else found.believed.grade,
         verdict=believed(found.believed) if alarm else (("Site check", first), *believed(found.believed)),
-        warnings=(first,) if alarm else (),
+        warnings=(*((first,) if alarm else ()), *_useless(found)),
         sections=[_promises(found), _scores(found, rest), _advice(advice)],
     )
+
+
+def _useless(found: SiteCheck) -> list[str]:
+    """Points that are kept by flagging almost everybody."""
+    return [
+        f"The {exactly(each.target)} point is no better than drawing lots here: it spares "
+        f"{each.specificity.hits:,} of {each.specificity.people:,} healthy people."
+        for each in found.held
+        if each.useless and each.specificity.people
+    ]
 
 
 def _recall(found: SiteCheck) -> Headline:

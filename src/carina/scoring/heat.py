@@ -16,14 +16,17 @@ from numpy.typing import NDArray
 
 BOUND = 0.5  # an even map has a third outside; above this more of the heat is outside than inside
 ELLIPSE = 0.46  # half axes in shares of the sides, as for lettering (``images/lettering.py``)
+_FEWEST = 3  # cells on a side: of two by two each is as far outside as the others, whatever the heat
 _FINE = 16  # places a cell is divided into on each side, to tell how much of it is outside
 
 
-def outside(cam: NDArray[np.float32]) -> float:
+def outside(cam: NDArray[np.float32]) -> float | None:
     """The share of the positive contributions of one class's map (h, w) that lies outside the lung fields.
 
-    In [0, 1]; 0 where nothing speaks for the class.
+    In [0, 1]; 0 where nothing speaks for the class; None where the map has too few cells to tell.
     """
+    if min(cam.shape) < _FEWEST:
+        return None
     heat = np.maximum(cam.astype(np.float64), 0)
     total = float(heat.sum())
     return float((heat * _outside(*cam.shape)).sum() / total) if total > 0 else 0.0

@@ -11,6 +11,7 @@ import hashlib
 import io
 import os
 import re
+import secrets
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -70,9 +71,14 @@ def save(prediction: Prediction, folder: Path) -> Path:
     Raises :class:`~carina.errors.OutputError` when it cannot be written.
     """
     path = folder / file_name(prediction.path)
+    part = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(png(heat_map(prediction)))
+        try:
+            part.write_bytes(png(heat_map(prediction)))
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
         fault = os.strerror(error.errno) if error.errno else str(error)
         raise OutputError(f"{path}: cannot be written: {fault}; make room or name another folder") from error
@@ -95,9 +101,11 @@ def overlay(
     canvas.paste(Image.fromarray(blended), (_MARGIN, _TITLE))
     _write_title(canvas, title, sheet)
     pen, foot, share = ImageDraw.Draw(canvas), side + _TITLE, heat.outside(cam)
-    said = f"{share:.0%} of it lies outside the lung fields" + (": look twice" if share > heat.BOUND else "")
-    colour = sheet.alarm if share > heat.BOUND else sheet.ink
-    pen.text((_MARGIN, foot + 13), said if top > 0 else "", fill=colour, font=_font(12), anchor="lm")
+    if share is not None and top > 0:
+        far = share > heat.BOUND
+        said = f"{share:.0%} of it lies outside the lung fields" + (": look twice" if far else "")
+        colour = sheet.alarm if far else sheet.ink
+        pen.text((_MARGIN, foot + 13), said, fill=colour, font=_font(12), anchor="lm")
     pen.text((_MARGIN, foot + 31), _NOTICE, fill=sheet.ink, font=_font(12), anchor="lm")
     _draw_bar(canvas, sheet, left=side + 2 * _MARGIN, height=side, top=top)
     return canvas

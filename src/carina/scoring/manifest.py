@@ -136,5 +136,32 @@ def training_images(sha256s: Iterable[str]) -> tuple[bytes, str]:
 def first_fault(error: ValidationError) -> str:
     """The first fault of a manifest in words: where it stands and what is wrong."""
     fault = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in fault["loc"])
-    return f"{where}: {fault['msg']}" if where else fault["msg"]
+    where, words = ".".join(str(part) for part in fault["loc"]), _in_words(fault)
+    return f"{where}: {words}" if where else words
+
+
+def _in_words(fault: Any) -> str:
+    """A fault as a person says it; pydantic's own words where they are fine."""
+    about: dict[str, Any] = fault.get("ctx", {})
+    match fault["type"]:
+        case "extra_forbidden":
+            return "there is no such key; see how it is spelt"
+        case "missing":
+            return "is missing"
+        case "too_short" | "too_long":
+            most = about.get("max_length", about.get("min_length"))
+            return f"has {about['actual_length']} values, and needs {about.get('min_length', most)}"
+        case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal" as kind:
+            bound = {
+                "greater_than": "gt",
+                "greater_than_equal": "ge",
+                "less_than": "lt",
+                "less_than_equal": "le",
+            }
+            said = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}[bound[kind]]
+            return f"is {fault['input']!r}, and must be {said} {about[bound[kind]]:g}"
+        case "value_error":
+            return str(fault["msg"]).removeprefix("Value error, ")
+        case "enum" | "literal_error":
+            return f"is {fault['input']!r}, and must be {about['expected']}"
+    return str(fault["msg"])

@@ -43,7 +43,7 @@ def read_rules(path: str | os.PathLike[str] | None = None) -> Rules:
         raise RulesError(f"{path}: not valid TOML ({error}); correct the file") from error
     except ValidationError as error:
         raise RulesError(
-            f'{path}: {first_fault(error)}; an urgency is "now" or "soon", docs/decisions.md has an example'
+            f"{path}: {first_fault(error)}; correct it, docs/decisions.md has an example"
         ) from error
     return Rules(MappingProxyType(dict(found.urgency)), found.otherwise, found.counts_from)
 

@@ -76,8 +76,9 @@ class Rows:
         return pyarrow.schema([(column, text if column in _TEXT else number) for column in self.columns])
 
 
-def _outside(item: Prediction) -> float:
-    return round(outside(item.cam[item.classes.index(item.top_class)]), 4)
+def _outside(item: Prediction) -> float | None:
+    found = outside(item.cam[item.classes.index(item.top_class)])
+    return None if found is None else round(found, 4)
 
 
 def _short(probability: Any) -> float:

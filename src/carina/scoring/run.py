@@ -99,10 +99,12 @@ def score_films(
         scorer = _scorer(bundle, threads)
         answers = scorer.score(named, skipped, without=heatmaps, done=done, decoders=decoders)
         for item in _checked(answers, bundle) if check else answers:
+            if heatmaps is not None and isinstance(
+                item, Prediction
+            ):  # first: what has a row is not done again
+                tally.elsewhere += _save(item, heatmaps)
             if table is not None:
                 table.write(item)
-            if heatmaps is not None and isinstance(item, Prediction):
-                tally.elsewhere += _save(item, heatmaps)
             tally.add(item)
             if progress is not None and total is not None:
                 progress(Progress("films scored", tally.count, total.films))
@@ -251,4 +253,5 @@ def _save(prediction: Prediction, folder: Path) -> bool:
     from carina.scoring import heat, heatmap
 
     heatmap.save(prediction, folder)
-    return heat.outside(prediction.cam[prediction.classes.index(prediction.top_class)]) > heat.BOUND
+    found = heat.outside(prediction.cam[prediction.classes.index(prediction.top_class)])
+    return found is not None and found > heat.BOUND
