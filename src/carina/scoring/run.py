@@ -99,11 +99,9 @@ def score_films(
         scorer = _scorer(bundle, threads)
         answers = scorer.score(named, skipped, without=heatmaps, done=done, decoders=decoders)
         for item in _checked(answers, bundle) if check else answers:
-            if heatmaps is not None and isinstance(
-                item, Prediction
-            ):  # first: what has a row is not done again
+            if heatmaps is not None and isinstance(item, Prediction):
                 tally.elsewhere += _save(item, heatmaps)
-            if table is not None:
+            if table is not None:  # after the picture: what has a row is not done again
                 table.write(item)
             tally.add(item)
             if progress is not None and total is not None:
