@@ -182,6 +182,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
         "foreign_keys = ON",
         f"busy_timeout = {int(WAIT * 1000)}",
         "wal_autocheckpoint = 0",
+        "cache_size = -512",  # kB a connection; the system keeps the file's pages for all of them together
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
