@@ -222,8 +222,9 @@ def _confounded(
     grave = [each for each in reasons if each.grade is Grade.CONFOUNDED]
     alone = [f"{name} comes from {source} only" for name, source in extent.single_source.items()]
     single = f"; {_listed(alone)}" if 0 < len(alone) <= 2 else f"; {_many(extent)}" if alone else ""
-    seen = next((each for each in grave if each.baseline in _IN_PICTURES), None)
-    shows = f"; {seen.words()} as well" if seen and grave[0].baseline not in _IN_PICTURES else ""
+    others = _IN_PICTURES if grave[0].baseline not in _IN_PICTURES else ("marks",)  # letters also are border
+    seen = next((each for each in grave if each.baseline in others), None)
+    shows = f"; {seen.words()} as well" if seen and seen.baseline != grave[0].baseline else ""
     return (
         f"Confounded: {_said(grave)}{single}{shows}. Figures measured on these films cannot be read as skill "
         "in reading lungs."
