@@ -32,6 +32,7 @@ HEIGHT, WIDTH = 96, 80
 FILES = ("jpg", "progressive.jpg", "colour.jpg", "png", "deep.png", "tif", "lzw.tif", "webp", "bmp")
 KINDS: tuple[str | UID, ...] = (*FILES, *films.NATIVE, *films.COMPRESSED)
 _MARKED = tuple(kind for kind in films.COMPRESSED if kind != RLELossless)  # an end marker ends them
+_FILLED = 256  # bytes that are zeros at least
 _LEAST = 4  # bytes that a cut takes away: fewer could be filling bits alone
 
 
@@ -168,6 +169,19 @@ def cut_and_closed(kind: str | UID, content: bytes, chance: Random) -> bytes:
     return content[: start - 4] + struct.pack(order + "I", at - start) + content[start:at]
 
 
+def filled(kind: str | UID, content: bytes, chance: Random) -> bytes:
+    """The rest of the coded pixels are zeros, as of a download that was begun and never ended.
+
+    Where nothing codes the pixels zeros are pixels, and nobody can tell: there the file is cut.
+    """
+    coded = kind in films.COMPRESSED or str(kind).endswith((".jpg", "jpg", "png", "lzw.tif"))
+    start, end = _stream(kind, content)
+    if not coded or kind == DeflatedExplicitVRLittleEndian or end - start <= 2 * _FILLED:
+        return cut(kind, content, chance)
+    at = chance.randrange(start + 1, end - _FILLED)
+    return content[:at] + bytes(end - at) + content[end:]
+
+
 def _changed(content: bytes, chance: Random, start: int, end: int) -> bytes:
     damaged = bytearray(content)
     for _ in range(chance.choice((1, 2, 8))):
@@ -177,7 +191,7 @@ def _changed(content: bytes, chance: Random, start: int, end: int) -> bytes:
 
 Way = Callable[[str | UID, bytes, Random], bytes]
 _DAMAGES: tuple[Way, ...] = (flipped, flipped_header, flipped_stream, zeroed, inserted, doubled)
-_CUTS: tuple[Way, ...] = (cut, cut_and_closed)
+_CUTS: tuple[Way, ...] = (cut, cut_and_closed, filled)
 
 
 def laid_out(root: Path, made: Iterable[Mutant]) -> set[str]:

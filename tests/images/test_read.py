@@ -124,7 +124,7 @@ def test_a_cut_jpeg_is_never_read(mode: str, options: dict[str, Any], tail: byte
     start = films.scan_start(content)
     places = {start + (len(content) - start - 3) * k // 12 for k in range(1, 13)}
     for place in sorted(places):
-        with pytest.raises((TruncatedImage, UnreadableImage), match=r"ends early|damaged"):
+        with pytest.raises((TruncatedImage, UnreadableImage), match=r"ends early|inside its header|damaged"):
             read(content[:place] + tail)  # "damaged": the cut went through a table between two scans
 
 

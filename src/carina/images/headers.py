@@ -14,6 +14,10 @@ from carina.images.jpeg import exif_orientation
 from carina.images.limits import AGAIN
 
 DRAWN = "Carina-Drawn"  # keyword of the PNG text that stands in every picture Carina draws over a film
+_PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a pixel, by colour type
+_ADAM7 = (  # column, row, and steps of each pass (PNG specification, section 8.2)
+    (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2),
+)  # fmt: skip
 _BMP_PLAIN = (0, 3, 6)  # BI_RGB, BI_BITFIELDS, BI_ALPHABITFIELDS
 
 
@@ -77,6 +81,35 @@ def _png(data: bytes, name: str) -> RasterHeader:
     return RasterHeader(width, height, frames, orientation)
 
 
+def check_png_rows(data: bytes, name: str) -> None:
+    """Refuse a PNG whose pixel stream ends properly, and before the last row: decoders fill what it lacks.
+
+    ``data`` is known to have whole chunks (:func:`raster_header`). What the stream inflates to is counted and
+    not kept. Raises ``TruncatedImage``, and ``UnreadableImage`` where the stream is damaged.
+    """
+    width, height, depth, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
+    if colour not in _PNG_SAMPLES:
+        raise UnreadableImage(name, f"the PNG names a colour type ({colour}) that there is not", AGAIN)
+    bits = depth * _PNG_SAMPLES[colour]
+    passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
+    sides = [(-(-(width - x) // dx), -(-(height - y) // dy)) for x, y, dx, dy in passes]
+    expected = sum(down * (1 + (across * bits + 7) // 8) for across, down in sides if across > 0 < down)
+    stream, found, at = zlib.decompressobj(), 0, 8
+    try:
+        while found < expected and at + 12 <= len(data):
+            length, kind = struct.unpack_from(">I4s", data, at)
+            part = data[at + 8 : at + 8 + length] if kind == b"IDAT" else b""
+            while part and found < expected and not stream.eof:
+                found += len(stream.decompress(part, 1 << 20))
+                part = stream.unconsumed_tail
+            at += 12 + length
+    except zlib.error:
+        raise UnreadableImage(name, "the pixels of the PNG are damaged", AGAIN) from None
+    if found < expected:
+        share = max(1, round(100 * (1 - found / expected)))
+        raise TruncatedImage(name, f"the PNG's pixels end {share} % before its last row", AGAIN)
+
+
 def _bmp(data: bytes, name: str) -> RasterHeader:
     (size,) = struct.unpack_from("<I", data, 14)
     if size == 12:
@@ -111,8 +144,9 @@ def _webp(data: bytes, name: str) -> RasterHeader:
 
 _TIFF_SIZES = {1: "B", 3: "H", 4: "I"}
 _WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC, _OFFSETS, _COUNTS = 256, 257, 259, 262, (273, 324), (279, 325)
+_BITS, _SAMPLES = 258, 277
 _TIFF_SOUND = {1, 5, 8, 32946, 32773}  # none, LZW, deflate (twice), PackBits: they refuse a short strip
-_TIFF_TAGS = (_WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC, *_OFFSETS, *_COUNTS)
+_TIFF_TAGS = (_WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC, _BITS, _SAMPLES, *_OFFSETS, *_COUNTS)
 
 
 def _tiff(data: bytes, name: str) -> RasterHeader:
@@ -130,6 +164,10 @@ def _tiff(data: bytes, name: str) -> RasterHeader:
     counts = next((tags[tag] for tag in _COUNTS if tag in tags), ())
     if any(offset + count > len(data) for offset, count in zip(offsets, counts, strict=False)):
         raise TruncatedImage(name, "the TIFF file ends before its pixels do", AGAIN)
+    bits = sum(tags.get(_BITS, (1,)) * (1 if _BITS in tags else tags.get(_SAMPLES, (1,))[0]))
+    needed = tags[_HEIGHT][0] * -(-tags[_WIDTH][0] * bits // 8) if compression == 1 else 0
+    if 0 in counts or not counts or sum(counts) < needed:  # such strips come out black
+        raise TruncatedImage(name, "strips of the TIFF are shorter than its pixels take", AGAIN)
     frames, seen = 1, {first}
     while following and following not in seen and frames < 1000:
         seen.add(following)

@@ -26,6 +26,7 @@ from carina.images.limits import AGAIN
 _RESTART = re.compile(rb"\xff+[\xd0-\xd7]")
 _SEQUENTIAL, _LOSSLESS = (0xC0, 0xC1), (0xC3,)
 _CHUNK = 1 << 18  # bytes whose bit positions are worked out at once: 16 MB of indices
+_SURPLUS = 32  # bytes behind the last code; encoders leave a few
 _MARGIN = 1 << 12  # bytes; no MCU is longer (10 blocks of 64 codes of at most 32 bits)
 
 
@@ -48,17 +49,22 @@ class Scan:
 def check_complete(stream: bytes, name: str) -> None:
     """Refuse a lossless or sequential JPEG stream whose scan ends before its last pixel.
 
-    Exact to the last code: what may be missing is at most the filling bits of the last byte.
-    Raises ``TruncatedImage``; ``UnreadableImage`` where a table is damaged; ``UnsupportedImage`` for
-    progressive and arithmetic coding and for several scans, none of which DICOM allows.
+    Exact to the last code: what may be missing is at most the filling bits of the last byte. A last segment
+    that holds much more than its pixels take is refused as well: zeros that a download was filled with are
+    codes, too, and shorter ones. Raises ``TruncatedImage``; ``UnreadableImage`` where a table is damaged;
+    ``UnsupportedImage`` for progressive and arithmetic coding and for several scans, none of which DICOM
+    allows.
     """
     scan = read_scan(stream, name)
     content = entropy_coded(scan.data)
     left = scan.mcus
     for segment in _RESTART.split(content):
         expected = min(left, scan.restart) if scan.restart else left
-        found = _count(np.frombuffer(segment.replace(b"\xff\x00", b"\xff"), np.uint8), scan, expected, name)
+        held = np.frombuffer(segment.replace(b"\xff\x00", b"\xff"), np.uint8)
+        found, taken = _count(held, scan, expected, name)
         left -= found
+        if not left and len(held) - (taken >> 3) > _SURPLUS:
+            raise TruncatedImage(name, "the JPEG stream goes on after its last pixel, filled up", AGAIN)
         if found < expected or not left:
             break
     if left:
@@ -75,8 +81,8 @@ def entropy_coded(data: bytes) -> bytes:
     return data[: int(ends[0])].rstrip(b"\xff") if len(ends) else data
 
 
-def _count(data: NDArray[np.uint8], scan: Scan, most: int, name: str) -> int:
-    """How many whole MCUs, at most ``most``, the unstuffed bytes of one restart interval hold."""
+def _count(data: NDArray[np.uint8], scan: Scan, most: int, name: str) -> tuple[int, int]:
+    """How many whole MCUs, at most ``most``, the unstuffed bytes of a restart interval hold; its bits."""
     walk = _walk_samples if scan.process in _LOSSLESS else _walk_blocks
     found = at = 0  # at: in bits
     while found < most:
@@ -85,10 +91,10 @@ def _count(data: NDArray[np.uint8], scan: Scan, most: int, name: str) -> int:
         done, at_in_part = walk(part, scan, at & 7, most - found, name)
         found, at = found + done, 8 * base + at_in_part
         if at > 8 * len(data):
-            return found - 1  # the end cuts through the last one
+            return found - 1, at  # the end cuts through the last one
         if base + _CHUNK >= len(data):
             break
-    return found
+    return found, at
 
 
 def _walk_samples(data: NDArray[np.uint8], scan: Scan, at: int, most: int, name: str) -> tuple[int, int]:

@@ -10,6 +10,7 @@ Does not know what a film is, nor what DICOM wraps around the stream.
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,7 @@ _LOSSLESS = frozenset({0xC3, 0xC7, 0xCB, 0xCF})
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _BARE = frozenset({0x01, *range(0xD0, 0xD8)})  # markers without a length
 JPEG_LS = 0xF7
+_AFTER_SCAN = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]")  # a marker that ends entropy-coded data
 _HARMLESS = ("bytes before marker 0xd9", "JFIF revision", "SOS parameters", "Adobe color transform")
 
 
@@ -99,6 +101,7 @@ def decode(data: bytes, header: JpegHeader, name: str, *, reduce: int = 1) -> ND
     """
     import simplejpeg  # type: ignore[import-untyped]
 
+    check_scans(data, name)
     if header.bits != 8 or header.lossless or header.components not in (1, 3, 4):
         what = f"a {'lossless ' if header.lossless else ''}JPEG of {header.components} × {header.bits} bits"
         raise UnsupportedImage(name, f"{what} outside DICOM", "save it as PNG or as DICOM")
@@ -119,6 +122,51 @@ def decode(data: bytes, header: JpegHeader, name: str, *, reduce: int = 1) -> ND
         inks = pixels.astype(np.uint16)
         return luminance(((inks[..., :3] * inks[..., 3:] + 127) // 255).astype(np.uint8)).astype(np.uint8)
     return np.ascontiguousarray(pixels[..., 0], np.uint8)
+
+
+def check_scans(data: bytes, name: str) -> None:
+    """Refuse a stream that was cut between two scans and closed again: decoders draw what is there.
+
+    Every component must stand in a scan, and in a progressive stream every coefficient of it be coded to its
+    last bit (T.81 G.1.1.1). Raises ``TruncatedImage`` or ``UnreadableImage``.
+    """
+    lowest: dict[int, bytearray] = {}  # component → of each coefficient the lowest bit that came
+    progressive, at = False, 2
+    while True:
+        marker, at = _next_marker(data, at, name)
+        if marker in _BARE:
+            continue
+        if marker == 0xD9:
+            break
+        if at + 2 > len(data):
+            raise TruncatedImage(name, "the JPEG stream ends early (between its scans)", AGAIN)
+        (length,) = struct.unpack_from(">H", data, at)
+        body = data[at + 2 : at + length]
+        if marker in _FRAMES and len(body) >= 6:
+            progressive = marker in _PROGRESSIVE
+            lowest = {body[i]: bytearray(b"\xff" * 64) for i in range(6, len(body) - 2, 3)}
+        elif marker == 0xDA:
+            _note_scan(body, lowest, progressive, name)
+            after = _AFTER_SCAN.search(data, at + length)
+            if after is None:
+                raise TruncatedImage(name, "the JPEG stream ends early (it has no end marker)", AGAIN)
+            at = after.start()
+            continue
+        at += max(2, length)
+    if any(any(each) for each in lowest.values()):
+        raise TruncatedImage(name, "the JPEG stream ends early (before its last scan)", AGAIN)
+
+
+def _note_scan(body: bytes, lowest: dict[int, bytearray], progressive: bool, name: str) -> None:
+    """What a scan header (T.81 B.2.3) says that the scan brings."""
+    if not body or len(body) < 4 + 2 * body[0]:
+        raise UnreadableImage(name, "a scan header of the JPEG stream is too short", AGAIN)
+    first, last, bits = body[1 + 2 * body[0] : 4 + 2 * body[0]]
+    if not progressive:
+        first, last, bits = 0, 63, 0
+    for component in body[1 : 1 + 2 * body[0] : 2]:
+        if component in lowest and first <= last < 64:
+            lowest[component][first : last + 1] = bytes([bits & 15]) * (last + 1 - first)
 
 
 def quantisation(data: bytes) -> bytes:

@@ -18,6 +18,7 @@ from carina.images.limits import AGAIN, EXPORT_AGAIN
 from carina.images.resize import Box
 
 _START = b"\xff\x4f\xff\x51"  # SOC, SIZ
+_ZEROS = 64, 4096  # bytes at the end of a tile, beside its packets and where these are not counted
 _TILE_PART, _END = 0xFF90, 0xFFD9
 _STYLE, _COMPONENT_STYLE = 0xFF52, 0xFF53  # COD, COC
 
@@ -33,24 +34,62 @@ def frame_size(frame: bytes, name: str) -> tuple[int, int]:
 
 
 def check_complete(frame: bytes, name: str) -> None:
-    """Follow the tile-parts' lengths (``Psot``) to the end marker; raises ``TruncatedImage`` otherwise."""
+    """Follow the tile-parts' lengths (``Psot``) to the end marker; raises ``TruncatedImage`` otherwise.
+
+    Every tile of the image must have all of its parts (T.800 A.4.2), and no tile-part end in a long run of
+    zeros, which is what a download was filled with: decoders show what is missing as black or as blur.
+    """
     at = _start(frame, name) + 2
+    parts: dict[int, set[int]] = {}
+    counts: dict[int, int] = {}
     try:
+        tiles, zeros = _tiles(frame, at), _most_zeros(frame, at)
         while True:
             (marker,) = struct.unpack_from(">H", frame, at)
             if marker == _END:
-                return
+                break
             if marker == _TILE_PART:
-                (length,) = struct.unpack_from(">I", frame, at + 6)
+                tile, length, part, count = struct.unpack_from(">HIBB", frame, at + 4)
+                parts.setdefault(tile, set()).add(part)
+                counts[tile] = max(count, counts.get(tile, 0))
+                end = at + max(length, 12) if length else len(frame.rstrip(b"\x00")) - 2
+                if frame[max(at, end - zeros) : end] == bytes(zeros):
+                    raise TruncatedImage(
+                        name, "a tile of the JPEG 2000 stream ends in nothing but zeros", AGAIN
+                    )
                 if length == 0:  # "to the end of the stream"; only the last one may say so
-                    return
-                at += max(length, 12)
+                    break
+                at = end
             else:
                 at += 2 + struct.unpack_from(">H", frame, at + 2)[0]
             if marker < 0xFF00:
                 raise TruncatedImage(name, "the JPEG 2000 stream ends inside a tile", AGAIN)
     except struct.error:
         raise TruncatedImage(name, "the JPEG 2000 stream ends inside a tile", AGAIN) from None
+    whole = sum(parts.get(tile, set()) >= set(range(max(1, counts.get(tile, 0)))) for tile in range(tiles))
+    if whole < tiles:
+        raise TruncatedImage(name, f"the JPEG 2000 stream has {whole:,} of its {tiles:,} tiles", AGAIN)
+
+
+def _tiles(frame: bytes, at: int) -> int:
+    """How many tiles the image has, by the SIZ marker at ``at`` (T.800 B.3)."""
+    right, bottom, _, _, width, height, left, top = struct.unpack_from(">8I", frame, at + 6)
+    if not width or not height:
+        return 0
+    return int(-(-(right - left) // width) * -(-(bottom - top) // height))
+
+
+def _most_zeros(frame: bytes, at: int) -> int:
+    """So many zero bytes no tile ends in: an empty packet is one, and a tile has so many of them (B.9)."""
+    (components,) = struct.unpack_from(">H", frame, at + 38)
+    while True:
+        marker, length = struct.unpack_from(">HH", frame, at)
+        if marker in (_TILE_PART, _END):
+            return _ZEROS[1]
+        if marker == _STYLE:
+            precincts, layers, levels = struct.unpack_from(">BxHxB", frame, at + 4)
+            return _ZEROS[1] if precincts & 1 else _ZEROS[0] + layers * (levels + 1) * components
+        at += 2 + length
 
 
 def _start(frame: bytes, name: str) -> int:

@@ -16,7 +16,7 @@ from PIL import Image, ImageFile
 
 from carina.errors import UnsupportedImage
 from carina.images.gray import full_range, luminance, over_black, significant_bits, upright
-from carina.images.headers import RasterHeader, raster_header
+from carina.images.headers import RasterHeader, check_png_rows, raster_header
 from carina.images.limits import check_frames, check_size
 from carina.records import Film, FilmFacts, Pixels
 
@@ -28,6 +28,8 @@ def read_raster(data: bytes, format_: str, name: str, max_pixels: int) -> Film:
     header = raster_header(data, format_, name)
     check_size(name, header.width, header.height, max_pixels)
     check_frames(name, header.frames)
+    if format_ == "png":
+        check_png_rows(data, name)
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # if anybody in this process allowed half films, we do not
     with Image.open(io.BytesIO(data), formats=[format_]) as image:
         check_size(name, image.width, image.height, max_pixels)
