@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from carina.data.confounding.area import auc
+from carina.data.confounding.area import Auc, auc
 from carina.data.confounding.association import (
     age_band,
     age_bands,
@@ -21,7 +21,7 @@ from carina.data.confounding.baselines import DISEASE, Baseline
 from carina.data.confounding.headers import headers
 from carina.data.confounding.lookaway import blacked_out, border_mask, reduced
 from carina.data.confounding.marks import burnt_in_marks
-from carina.data.confounding.verdict import Grade, Verdict
+from carina.data.confounding.verdict import Extent, Grade, Verdict, judge
 from carina.images.lettering import outside_ellipse
 from tests.data import shortcuts
 from tests.data.shortcuts import SOURCES, World, enlarged, frame, gamma, letters
@@ -94,6 +94,41 @@ def test_a_shortcut_in_the_pictures_is_named(world: str) -> None:
         assert verdict.reasons[0].row == "TB"
         assert "source" not in {each.baseline for each in verdict.reasons}
         assert "header" not in {each.baseline for each in verdict.reasons}
+
+
+@pytest.mark.parametrize("shortcut", ["marks", "border", "header"])
+def test_a_shortcut_in_one_source_alone_is_never_sound(shortcut: str) -> None:
+    def here(row: dict[str, object]) -> bool:
+        return is_tb(row) and row["source"] == SOURCES[0]
+
+    world = shortcuts.clean()
+    if shortcut == "header":
+        world = world.stating(bits=lambda row: 12 if here(row) else 8)
+    else:
+        draw = (lambda film: letters(film, "AP")) if shortcut == "marks" else (lambda film: frame(film, 60))
+        world = world.painted(lambda row, film: draw(film) if here(row) else film)
+    verdict = audited(world).verdict
+    assert verdict.grade is Grade.DOUBTFUL
+    first = verdict.reasons[0]
+    assert (first.baseline, first.source, first.row) == (shortcut, SOURCES[0], "TB")
+    assert f"among films of {SOURCES[0]}, " in verdict.sentence
+    assert Verdict.from_dict(json.loads(json.dumps(verdict.to_dict()))) == verdict
+
+
+def test_letters_are_named_beside_the_border_they_stand_in() -> None:
+    area_ = Auc(0.95, 0.9, 0.98), Auc(0.9, 0.85, 0.94), Auc(0.999, 0.99, 1.0)
+    found = [
+        Baseline(key, {"TB": each}) for key, each in zip(("border", "marks", "grain"), area_, strict=True)
+    ]
+    extent = Extent({"TB": 90, "Normal": 90}, {"a": 90, "b": 90}, ("Normal",), {}, {})
+    said = judge(found, extent).sentence
+    assert "the border of the film alone (outer 12 %) tells TB (AUC 0.95)" in said
+    assert "burnt-in lettering alone tells TB (AUC 0.90) as well" in said
+
+
+def test_classes_of_one_source_alone_are_named_however_few_the_films_are() -> None:
+    extent = Extent({"TB": 6, "Normal": 6}, {"a": 6, "b": 6}, ("Normal",), {"TB": "a", "Normal": "b"}, {})
+    assert "TB comes from a only and Normal comes from b only" in judge([], extent).sentence
 
 
 @pytest.mark.parametrize("world", IN_HEADERS)

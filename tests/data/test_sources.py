@@ -613,6 +613,7 @@ def test_an_unknown_reader_is_answered_with_the_names_there_are() -> None:
             ("early 40s", 40),
             ("1.5", 1.5),
         ),
+        *(("-1", None), (" -9", None), ("01.02.1961", None), ("1961-02-01", None), ("50-60", 50)),
         *(("414", None), ("", None), ("unknown", None), ("0", 0), ("10 days", 0.0274), ("61,5", 61.5)),
     ],
 )

@@ -273,8 +273,8 @@ def score(
         bool, typer.Option("--sets", help='Add the classes that cannot be ruled out: "TB or Other Findings".')
     ] = False,
     site: Annotated[
-        str, typer.Option(help="Whose prediction sets, and whose corrected probabilities.")
-    ] = "default",
+        str | None, typer.Option(help="Whose prediction sets, and whose corrected probabilities.")
+    ] = None,
     prevalence: Annotated[
         float | None,
         typer.Option(
@@ -293,6 +293,12 @@ def score(
 
     if resume and out is None:
         raise typer.BadParameter("there is nothing to resume without --out", param_hint="--resume")
+    if site is not None and not sets and prevalence is None:
+        why = (
+            "a site has prediction sets (--sets) and corrected probabilities (--prevalence); a film is "
+            "judged by its threshold with carina triage"
+        )
+        raise typer.BadParameter(why, param_hint="--site")
     score_films = scoring(_one_of("--engine", engine, ("local", "ray")), out, heatmaps, cluster, prevalence)
     from carina.terminal import bars, notes, output
 
@@ -300,9 +306,9 @@ def score(
     floors = later = None
     if sets or prevalence is not None:
         from carina.scoring.bundle import Bundle
-        from carina.scoring.operating import posterior, prediction_sets
+        from carina.scoring.operating import DEFAULT_SITE, posterior, prediction_sets
 
-        bundle = Bundle.open(model)
+        bundle, site = Bundle.open(model), site or DEFAULT_SITE
         floors = prediction_sets(bundle, site) if sets else None
         later = posterior(bundle, site, prevalence) if prevalence is not None else None
     try:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,14 +25,16 @@ from numpy.typing import NDArray
 
 import carina
 from carina.data.catalogue import Catalogue
-from carina.errors import ClaimError, DataError, MissingExtra, OutputError
+from carina.data.confounding.audit import verdict_on
+from carina.data.confounding.verdict import Verdict
+from carina.errors import BundleError, ClaimError, DataError, MissingExtra, OutputError
 from carina.evaluation.answers import Tell, cached, looks
 from carina.evaluation.card import FIGURES, card_files
 from carina.evaluation.int8 import METHOD, for_runtime, to_int8
 from carina.records import Progress
 from carina.scoring.bundle import Bundle, write_bundle
 from carina.scoring.contents import RUNTIME
-from carina.scoring.manifest import CARD, CARD_JSON, MODEL, WEIGHTS, Parity
+from carina.scoring.manifest import CARD, CARD_JSON, MANIFEST, MODEL, WEIGHTS, Parity
 from carina.scoring.operating import DEFAULT_SITE, SECTION, OperatingPoint, Site, sites
 from carina.scoring.scorer import Scorer
 
@@ -55,7 +58,6 @@ QUANTISED = "quantised"  # the section of the manifest
 MOST_LOST = 0.005  # of the recall at the operating point
 MOST_CHANGED = 0.05  # of the films
 UNCALIBRATED = 0.5  # the threshold where a bundle has no operating point
-_TARGET = 0.95  # shown then, where the films can carry it
 _INTERVAL = 0.95
 _TINY = float(np.finfo(np.float32).tiny)
 _FOR_RANGES = 256  # films on which the ranges of activations are measured
@@ -109,6 +111,7 @@ class Quantised:
     bytes: tuple[int, int]
     site: Site | None
     warnings: tuple[str, ...]
+    verdict: Verdict  # on the films: no figure is shown without it
     form: Form = "int8"
 
     def table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -128,11 +131,12 @@ class Quantised:
         )
         said = (changed, f"The model has {after / 1e6:.1f} MB instead of {before / 1e6:.1f}.")
         points = self.site.points if self.site else ()
-        return said + tuple(
+        shown = tuple(
             f"Shown anew: sensitivity at least {at_least(point.sensitivity.limit)} at the threshold "
             f"{point.threshold:.6f} (target {exactly(point.target)})."
             for point in points
         )
+        return (*said, *shown, f"Can this be believed? {self.verdict.sentence}")
 
 
 def quantize(
@@ -186,7 +190,8 @@ def quantize(
     with tempfile.TemporaryDirectory(prefix="carina-int8-") as folder:
         trial = _write(bundle, Path(folder) / "trial", quantised, form, {}, 0.0)
         after = ask(films, labels, Scorer(trial), cache, _named(progress, form))
-        thresholds = _thresholds(after, point)
+        here = shown is not None and (shown.catalogue, shown.split) == (catalogue.fingerprint, split)
+        thresholds = _thresholds(before, after, point, here=here)
         cost = _compare(before, after, thresholds, seed)
         _check(bundle, cost, form)
         about = {
@@ -203,10 +208,14 @@ def quantize(
             "cost": cost.values(form),
         }
         made = _write(bundle, out, quantised, form, about, cost.apart)
-    derived, warnings = _shown_again(made, catalogue, name, shown, split, seed, progress)
+    derived: Site | None = None
+    warnings: tuple[str, ...] = ("The new bundle has no operating point, as that it was made from has none.",)
+    if shown is not None:
+        derived, warnings = _shown_again(made, catalogue, name, shown, split, seed, progress)
     sizes = len(model), len(quantised)
     warnings += _lost(bundle, name)
-    return Quantised(Bundle.open(out), thresholds, cost, sizes, derived, warnings, form)
+    verdict = verdict_on(catalogue)
+    return Quantised(Bundle.open(out), thresholds, cost, sizes, derived, warnings, verdict, form)
 
 
 def _made(form: Form, model: bytes, films: NDArray[np.uint8], root: Path) -> bytes:
@@ -221,12 +230,21 @@ def runtime_section(form: str) -> dict[str, dict[str, Any]]:
     return {RUNTIME: {"library": library, "numbers": numbers}} if library else {}
 
 
-def _thresholds(after: Predictions, point: OperatingPoint | None) -> tuple[float, float]:
-    """The threshold of the float32 model and that of the int8 model."""
+def _thresholds(
+    before: Predictions, after: Predictions, point: OperatingPoint | None, *, here: bool
+) -> tuple[float, float]:
+    """The threshold of the float32 model and that of the int8 model, both shown on the same films.
+
+    ``here``: the float32 model's was shown on these very films. On others it would differ by luck alone, and
+    that difference would be charged to the numbers.
+    """
     if point is None:
         return UNCALIBRATED, UNCALIBRATED
-    own = operating_point(people(after), point.target, point.confidence, per_class=point.per_class)
-    return point.threshold, own.threshold
+    first, second = (
+        operating_point(people(each), point.target, point.confidence, per_class=point.per_class).threshold
+        for each in (before, after)
+    )
+    return point.threshold if here else first, second
 
 
 def _compare(before: Predictions, after: Predictions, thresholds: tuple[float, float], seed: int) -> Cost:
@@ -300,19 +318,19 @@ def _shown_again(
     made: Bundle,
     catalogue: Catalogue,
     name: str,
-    shown: Site | None,
+    shown: Site,
     split: str,
     seed: int,
     progress: Tell | None,
 ) -> tuple[Site | None, tuple[str, ...]]:
     """Operating points for the new model, chosen on these films; a warning where none can be shown."""
-    points = shown.points if shown else ()
+    points = shown.points
     try:
         done = calibrate(
             made,
             catalogue,
-            targets=[point.target for point in points] or [_TARGET],
-            confidence=points[0].confidence if points else 0.95,
+            targets=[point.target for point in points],
+            confidence=points[0].confidence,
             per_class=any(point.per_class for point in points),
             out=made.root,
             site=name,
@@ -357,6 +375,13 @@ def _check_request(bundle: Bundle, out: Path) -> None:
         raise OutputError(f"{out}: is the float32 bundle or lies in it, which is kept; name another folder")
     if QUANTISED in bundle.manifest.sections:
         raise ClaimError(f"{bundle.root}: is quantised already; name the float32 bundle it came from")
+    if (out / MANIFEST).is_file():
+        with suppress(BundleError):  # with a damaged one nothing can be done
+            there = Bundle.open(out).manifest.sections.get(QUANTISED, {})
+            if there.get("from") != bundle.model_sha256:
+                raise OutputError(
+                    f"{out}: another model stands there; name another folder, or remove that one"
+                )
 
 
 def _spread(count: int, most: int) -> list[int]:

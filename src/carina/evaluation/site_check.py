@@ -151,6 +151,8 @@ class SiteCheck:
         lines += [_held(each) for each in self.held]
         if self.left_out is not None:
             lines += _left_out(self.left_out, self.name)
+        if self.believed is not None:
+            lines.append(f"Can this be believed? {self.believed.sentence}")
         if self.verdict in ("broken", "shifted"):
             lines.append(
                 'Take the suggestion "likely clear" back until this is settled: carina site-check … --out '

@@ -28,6 +28,7 @@ from carina.scoring.scorer import Scorer
 RESULT, TASK = "result.json", "task.json"
 NOTICE = "Research use. Not a medical device. Every film must be read by a qualified person."
 FLAGGED, UNFLAGGED, UNREAD = "flagged", "not flagged: read as usual", "not analysed: needs a reader"
+_DICOM = (".dcm", "")
 SCORED = "scored"  # where no operating point was asked for, nothing is flagged
 
 
@@ -64,6 +65,10 @@ class Settings:
                 )
             if not isinstance(value, kinds[key]) or (key == "target" and isinstance(value, bool)):
                 raise SourceError(f"{path}: the setting {key!r} is {value!r}; correct the rule")
+        if "target" in given and "site" not in given:
+            raise SourceError(
+                f"{path}: a target is that of a site; set 'site' as well, or leave out 'target'"
+            )
         return cls(**given)
 
 
@@ -82,7 +87,7 @@ def run_module(
     settings = Settings.of(films)
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     point = operating_point(bundle, settings.site, settings.target) if settings.site else None
-    paths = sorted(path for path in films.iterdir() if path.suffix.lower() == ".dcm")
+    paths = sorted(path for path in films.rglob("*") if path.is_file() and path.suffix.lower() in _DICOM)
     answers = Scorer(bundle).score(paths)
     rows = [_row(answer, point) for answer in (checked(answers, Gate.of(bundle)) if check else answers)]
     counts = Counter(row["outcome"] for row in rows)
@@ -133,7 +138,8 @@ def _write(out: Path, result: dict[str, Any], passed_on: Iterable[Path]) -> None
     """The films first and ``result.json`` last, whole: where it stands, all is there."""
     try:
         for path in passed_on:
-            shutil.copyfile(path, out / path.name)
+            if path.parent.resolve() != out.resolve():
+                shutil.copyfile(path, out / path.name)
         new = out / f".{RESULT}.part"
         new.write_text(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
         new.replace(out / RESULT)

@@ -116,11 +116,20 @@ def verdict_on(catalogue: Catalogue) -> Verdict:
 
 def stored_verdict(catalogue: Catalogue) -> Verdict | None:
     """The verdict in ``audit.json``; None where there is none by these rules on these films."""
+    found = stored_audit(catalogue.root)
+    if found is None or found["catalogue"] != catalogue.fingerprint:
+        return None
+    return Verdict.from_dict(found["verdict"])
+
+
+def stored_audit(folder: Path) -> dict[str, Any] | None:
+    """What ``audit.json`` in ``folder`` says; None where there is none by these rules."""
     try:
-        found = json.loads((catalogue.root / AUDIT).read_text("utf-8"))
+        found: dict[str, Any] = json.loads((folder / AUDIT).read_text("utf-8"))
         if (found["kind"], found["format"], found["rules"]) != (KIND, FORMAT, RULES):
             return None
-        return Verdict.from_dict(found["verdict"]) if found["catalogue"] == catalogue.fingerprint else None
+        Verdict.from_dict(found["verdict"])
+        return found if isinstance(found["catalogue"], str) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None  # it is made anew
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from carina.data.confounding.baselines import DISEASE, Baseline
 
-RULES = 2
+RULES = 3
 DOUBTFUL, CONFOUNDED = 0.65, 0.80  # lower limit of the area of something that is not the lungs
 RULED_OUT = 0.80  # sound only where every upper limit is below
 FACT_DOUBTFUL = 0.80  # age, sex, view: disease may well depend on them, so they never confound alone
@@ -57,11 +57,13 @@ class Reason:
     high: float
     grade: Grade
     detail: str | None = None
+    source: str | None = None  # where it holds among the films of one source only
 
     def words(self) -> str:
         """``the border of the film alone (outer 12 %) tells COVID-19 (AUC 0.98)``."""
+        where = f"among films of {self.source}, " if self.source is not None else ""
         what = SEES[self.baseline] + (f" ({self.detail})" if self.detail else "")
-        return f"{what} tells {_told(self.row)} (AUC {area(self.value)})"
+        return f"{where}{what} tells {_told(self.row)} (AUC {area(self.value)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,23 @@ def _reasons(baseline: Baseline) -> list[Reason]:
         if grade is not None:
             detail = _telling_part(baseline, row)
             found.append(Reason(baseline.key, row, figure.value, figure.low, figure.high, grade, detail))
-    return found
+    return [*found, *_within(baseline, {each.row for each in found})]
+
+
+def _within(baseline: Baseline, known: set[str]) -> list[Reason]:
+    """What tells a class among the films of one source and not over all films: doubtful, no more."""
+    if baseline.key not in JUDGED:
+        return []
+    return [
+        Reason(baseline.key, row, figure.value, figure.low, figure.high, Grade.DOUBTFUL, source=source)
+        for source, rows in baseline.within.items()
+        for row, figure in rows.items()
+        if row not in known
+        and figure.value is not None
+        and figure.low is not None
+        and figure.high is not None
+        if figure.low >= CONFOUNDED
+    ]
 
 
 def _grade(key: str, low: float) -> Grade | None:
@@ -220,8 +238,7 @@ def _confounded(
     reasons: Sequence[Reason], _: Sequence[str], baselines: Sequence[Baseline], extent: Extent
 ) -> str:
     grave = [each for each in reasons if each.grade is Grade.CONFOUNDED]
-    alone = [f"{name} comes from {source} only" for name, source in extent.single_source.items()]
-    single = f"; {_listed(alone)}" if 0 < len(alone) <= 2 else f"; {_many(extent)}" if alone else ""
+    single = _single(extent)
     others = _IN_PICTURES if grave[0].baseline not in _IN_PICTURES else ("marks",)  # letters also are border
     seen = next((each for each in grave if each.baseline in others), None)
     shows = f"; {seen.words()} as well" if seen and seen.baseline != grave[0].baseline else ""
@@ -235,15 +252,16 @@ def _doubtful(
     reasons: Sequence[Reason], _: Sequence[str], baselines: Sequence[Baseline], extent: Extent
 ) -> str:
     return (
-        f"Doubtful: {_said(reasons)}, where guessing gives 0.50. Part of any figure measured on these films "
-        "may be skill at something other than lungs."
+        f"Doubtful: {_said(reasons)}, where guessing gives 0.50{_single(extent)}. Part of any figure "
+        "measured on these films may be skill at something other than lungs."
     )
 
 
 def _unknown(
     _: Sequence[Reason], open_questions: Sequence[str], baselines: Sequence[Baseline], extent: Extent
 ) -> str:
-    return f"Cannot be told whether figures on these films are skill: {'; '.join(open_questions)}."
+    asked = f"Cannot be told whether figures on these films are skill: {'; '.join(open_questions)}"
+    return f"{asked}{_single(extent)}."
 
 
 def _sound(_: Sequence[Reason], __: Sequence[str], baselines: Sequence[Baseline], extent: Extent) -> str:
@@ -256,7 +274,7 @@ def _sound(_: Sequence[Reason], __: Sequence[str], baselines: Sequence[Baseline]
     ]
     return (
         "Sound, as far as this audit sees: nothing outside the lungs tells a class better than AUC "
-        f"{area(max(0.5, *values))}, where guessing gives 0.50."
+        f"{area(max(0.5, *values))} over all films, where guessing gives 0.50."
     )
 
 
@@ -274,6 +292,12 @@ def _said(reasons: Sequence[Reason]) -> str:
     more = {each.row for each in reasons if each.baseline == first.baseline} - {first.row, DISEASE}
     also = f" and {len(more)} more {'class' if len(more) == 1 else 'classes'}" if more else ""
     return first.words() + also
+
+
+def _single(extent: Extent) -> str:
+    """The classes that one source alone has: a fact, however few the films are."""
+    alone = [f"{name} comes from {source} only" for name, source in extent.single_source.items()]
+    return f"; {_listed(alone)}" if 0 < len(alone) <= 2 else f"; {_many(extent)}" if alone else ""
 
 
 def _many(extent: Extent) -> str:

@@ -10,7 +10,8 @@ import re
 from carina.data.sources.layout import Row
 
 _BLANK = frozenset({"", "nan", "na", "n/a", "none", "null", "unknown", "?", "-"})
-_AGE = re.compile(r"(\d+(?:[.,]\d+)?)\s*(y|m|w|d)?", re.IGNORECASE)
+_AGE = re.compile(r"(?<![\d.,])(?<!^-)(?<!\s-)(\d+(?:[.,]\d+)?)\s*(y|m|w|d)?", re.IGNORECASE)
+_DATE = re.compile(r"\d+[./-]\d+[./-]\d+")
 _PER_YEAR = {"y": 1.0, "m": 12.0, "w": 52.1775, "d": 365.25}
 
 
@@ -26,10 +27,11 @@ def cell(row: Row, *names: str) -> str:
 def age_in_years(text: str) -> float | None:
     """``060Y`` → 60, ``9M`` → 0.75, ``45yrs`` → 45, ``50+`` and ``early 50s`` → 50 (the bound they state).
 
-    None where there is no number, or where it is no human age (ChestX-ray14 holds 414).
+    None where there is no number, where it is no human age (ChestX-ray14 holds 414), and where it is a
+    negative number (a code for "not known") or a date.
     """
-    match = _AGE.search(text)
-    if match is None:
+    match = _AGE.search(text.strip())
+    if match is None or _DATE.search(text):
         return None
     years = float(match[1].replace(",", ".")) / _PER_YEAR[(match[2] or "y").lower()]
     return round(years, 4) if 0 <= years <= 120 else None

@@ -179,7 +179,11 @@ def _shown(manifest: Mapping[str, Any], threshold: float | None) -> str:
             if threshold is not None and abs(point["threshold"] - threshold) < 1e-9:
                 found = point["sensitivity"]
                 limit = int(1000 * found["limit"]) / 10  # rounded down: what is promised must hold
-                return f"{site}: at least {limit:.1f} % of disease found, shown on {found['people']:,} people"
+                shown = (
+                    f"{site}: at least {limit:.1f} % of disease found, shown on {found['people']:,} people"
+                )
+                grade = (facts.get("verdict") or {}).get("grade")
+                return f"{shown}; films {grade}" if grade and grade != "sound" else shown
     return "a threshold that nobody has shown to hold here"
 
 

@@ -172,6 +172,7 @@ def _points(manifest: dict[str, Any]) -> list[dict[str, Any]]:
                     "spared": spared.get("spared"),
                     "others": spared.get("people"),
                     "created": site.get("created"),
+                    "believed": (site.get("verdict") or {}).get("sentence"),
                 }
             )
     return rows
