@@ -116,10 +116,8 @@ def test_a_shortcut_in_one_source_alone_is_never_sound(shortcut: str) -> None:
 
 
 def test_letters_are_named_beside_the_border_they_stand_in() -> None:
-    area_ = Auc(0.95, 0.9, 0.98), Auc(0.9, 0.85, 0.94), Auc(0.999, 0.99, 1.0)
-    found = [
-        Baseline(key, {"TB": each}) for key, each in zip(("border", "marks", "grain"), area_, strict=True)
-    ]
+    areas = {"border": (0.95, 0.9, 0.98), "marks": (0.9, 0.85, 0.94), "grain": (0.999, 0.99, 1.0)}
+    found = [Baseline(key, {"TB": Auc(*area, 90, 90, 180)}) for key, area in areas.items()]
     extent = Extent({"TB": 90, "Normal": 90}, {"a": 90, "b": 90}, ("Normal",), {}, {})
     said = judge(found, extent).sentence
     assert "the border of the film alone (outer 12 %) tells TB (AUC 0.95)" in said
