@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from pydicom.uid import JPEG2000Lossless, JPEGExtended12Bit, JPEGLosslessSV1
 
-from carina.errors import TruncatedImage
+from carina.errors import TruncatedImage, UnreadableImage
 from carina.images.read import read
 
 PIXELS = films.chest(height=200, width=232)
@@ -112,3 +112,15 @@ def test_a_tiff_whose_strips_are_shorter_than_its_rows_is_refused() -> None:
                 struct.pack_into("<H" if size == 2 else "<I", content, place, lie)
                 with pytest.raises(TruncatedImage, match="strips of the TIFF"):
                     read(bytes(content))
+
+
+def test_native_pixels_of_more_rows_than_the_header_states_are_refused() -> None:
+    whole = films.dicom(DEEP, bits=12)
+    assert read(whole).pixels.shape == DEEP.shape
+    with pytest.raises(
+        UnreadableImage, match="the pixel data have 92800 bytes, and 232×100 pixels take 46400"
+    ):
+        read(films.dicom(DEEP, bits=12, Rows=100))
+    assert read(films.dicom(DEEP, bits=12, Rows=199)).facts.height == 199, (
+        "filling of less than 4 kB is believed"
+    )

@@ -85,6 +85,7 @@ def test_a_run_that_ends_between_a_film_and_its_heat_map_goes_on_with_both(
     assert len(list(maps.iterdir())) == 7, "and no half one"
     done = score_films(films, bundle, out=out, heatmaps=maps, check=False, resume=True)
     assert done.scored == 20
+    assert done.elsewhere == score_films(films, bundle, heatmaps=tmp_path / "more", check=False).elsewhere
     assert len(list(maps.glob("*.png"))) == len(list(maps.iterdir())) == 20
 
 

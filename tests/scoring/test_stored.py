@@ -88,6 +88,26 @@ def test_one_film_of_a_store_can_be_named(address: str, archive: Path) -> None:
     assert (item.name, item.data) == (named, (archive / "b" / "1.png").read_bytes())
 
 
+def test_films_under_keys_with_an_empty_part_are_told(
+    bucket: dict[str, str], archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import boto3
+
+    client = boto3.client(
+        "s3", endpoint_url=bucket["AWS_ENDPOINT_URL"], aws_access_key_id=bucket["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=bucket["AWS_SECRET_ACCESS_KEY"], region_name="us-east-1",
+    )  # fmt: skip
+    for key in ("slips/1.png", "slips//2.png", "slips/", "slips/deep//3.png"):
+        client.put_object(Bucket="films", Key=key, Body=(archive / "b" / "1.png").read_bytes())
+    for name, value in bucket.items():
+        monkeypatch.setenv(name, value)
+    found = listed(["s3://films/slips"])
+    assert [item.name for item in found if isinstance(item, Input)] == ["s3://films/slips/1.png"]
+    told = {item.path: item.reason for item in found if isinstance(item, Refusal)}
+    assert set(told) == {"s3://films/slips//", "s3://films/slips/deep//"}
+    assert all("two slashes in a row" in reason for reason in told.values())
+
+
 def test_what_is_gone_since_it_was_listed_is_refused(archive: Path) -> None:
     gone = Input(f"file://{archive}/gone.png", address=f"file://{archive}/gone.png", size=9)
     large = Input("file:///large.dcm", address="file:///large.dcm", size=1 << 40)

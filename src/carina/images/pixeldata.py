@@ -24,6 +24,7 @@ EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 NATIVE = (IMPLICIT_LITTLE, EXPLICIT_LITTLE, DEFLATED, EXPLICIT_BIG)
 ELEMENTS = (0x7FE00010, 0x7FE00008, 0x7FE00009)  # PixelData, FloatPixelData, DoubleFloatPixelData
 _LONG_VRS = (b"OB", b"OW", b"UN", b"OF", b"OD", b"OL", b"OV")
+_PADDING = 4096  # bytes behind the last pixel that are believed to be filling, if they are no whole row
 _UNDEFINED = 0xFFFFFFFF
 
 
@@ -128,6 +129,11 @@ def native_values(raw: memoryview, layout: Layout, order: str, vr: bytes, name: 
             f"the pixel data have {len(raw)} of the {expected} bytes of {layout.columns}×{layout.rows} pixels"
         )
         raise TruncatedImage(name, fault, AGAIN)
+    if len(raw) - expected >= max(_PADDING, expected // layout.rows):
+        fault = (
+            f"the pixel data have {len(raw)} bytes, and {layout.columns}×{layout.rows} pixels take {expected}"
+        )
+        raise UnreadableImage(name, fault, EXPORT_AGAIN)
     if layout.allocated == 8 and order == ">" and vr == b"OW":  # bytes travel in swapped pairs
         padded = bytes(raw[: expected + expected % 2]).ljust(expected + expected % 2, b"\x00")
         raw = memoryview(np.frombuffer(padded, np.uint16).byteswap().tobytes())

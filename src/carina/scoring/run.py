@@ -129,7 +129,8 @@ class Tally:
             code, _, _ = str(row["refused"]).partition(":")
             self.add_refusal(Refusal(str(row["path"]), code, str(row["refused"])))
         else:
-            later = row.get("posterior")
+            later, far = row.get("posterior"), row.get("heat_outside")
+            self.elsewhere += far not in (None, "") and _far(float(far))
             self.add_row(
                 Listed(
                     path=str(row["path"]),
@@ -252,4 +253,11 @@ def _save(prediction: Prediction, folder: Path) -> bool:
 
     heatmap.save(prediction, folder)
     found = heat.outside(prediction.cam[prediction.classes.index(prediction.top_class)])
-    return found is not None and found > heat.BOUND
+    return found is not None and _far(found)
+
+
+def _far(outside: float) -> bool:
+    """Whether so much of a heat map outside the lung fields wants a second look."""
+    from carina.scoring.heat import BOUND
+
+    return outside > BOUND

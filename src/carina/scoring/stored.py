@@ -29,7 +29,7 @@ from carina.scoring.inputs import (
     printable,
     read_member,
 )
-from carina.scoring.stores import Store
+from carina.scoring.stores import EMPTY, Store
 
 _READERS = 8  # films asked for at the same time
 _AHEAD, _AHEAD_BYTES = 16, 64 << 20  # films, and bytes, held before their turn
@@ -95,9 +95,13 @@ def _films(address: str, skipped: Skipped) -> Iterator[Input | Refusal]:
             waiting.pop()
             continue
         entry = waiting[-1].pop()
-        kind = None if entry is first else not_a_film(entry.name)
+        hidden = entry.folder and entry.address.endswith(EMPTY)
+        kind = None if entry is first or hidden else not_a_film(entry.name)
         if kind is not None:
             skipped.kinds[kind] += 1
+        elif hidden and entry is not first:
+            fault = "unreadable: keys with an empty part (two slashes in a row) cannot be listed"
+            yield Refusal(printable(entry.address), "unreadable", f"{fault}; give these films other keys")
         elif entry.folder:
             try:
                 waiting.append(store.inside(entry.address)[::-1])

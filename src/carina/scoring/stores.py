@@ -27,6 +27,9 @@ def is_address(text: str) -> bool:
     return _ADDRESS.match(text) is not None
 
 
+EMPTY = "//"  # how a folder ends that a store lists as itself: an empty part in the keys of its films
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """What a store lists. ``size`` in bytes; -1 where it does not say."""
@@ -87,7 +90,12 @@ class Store:
         found = _patiently(lambda: self._files.ls(path, detail=True), folder)
         entries = [self._entry(each) for each in found]
         here = folder.rstrip("/")
-        entries = [each for each in entries if each.address.rstrip("/") != here]
+        hidden = [
+            Entry(f"{here}{EMPTY}", True, -1) for each in entries if _is_itself(each, here) and each.folder
+        ]
+        entries = [each for each in entries if not _is_itself(each, here)]
+        if self.scheme not in ("http", "https"):  # an index page links to its own folder
+            entries += hidden
         if self.scheme in ("http", "https"):  # an index page links to itself, sorted in other ways
             entries = [each for each in entries if "?" not in each.address and "#" not in each.address]
         return sorted(entries, key=lambda each: each.name)
@@ -109,6 +117,10 @@ class Store:
         size = info.get("size")
         name = self._files.unstrip_protocol(str(info["name"]))
         return Entry(name, info["type"] == "directory", -1 if size is None else int(size))
+
+
+def _is_itself(entry: Entry, folder: str) -> bool:
+    return entry.address.rstrip("/") == folder
 
 
 def _patiently(ask: Callable[[], Any], address: str) -> Any:
