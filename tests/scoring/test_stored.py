@@ -101,7 +101,7 @@ def test_films_under_keys_with_an_empty_part_are_told(
         client.put_object(Bucket="films", Key=key, Body=(archive / "b" / "1.png").read_bytes())
     for name, value in bucket.items():
         monkeypatch.setenv(name, value)
-    found = listed(["s3://films/slips"])
+    found = list(listed(["s3://films/slips"]))
     assert [item.name for item in found if isinstance(item, Input)] == ["s3://films/slips/1.png"]
     told = {item.path: item.reason for item in found if isinstance(item, Refusal)}
     assert set(told) == {"s3://films/slips//", "s3://films/slips/deep//"}
