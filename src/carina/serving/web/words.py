@@ -125,7 +125,7 @@ def detail(value: Any) -> str:
         told = ((str(key).replace("_", " "), detail(each)) for key, each in value.items() if each is not None)
         return ", ".join(f"{key} {each}" for key, each in told)
     if isinstance(value, list | tuple):
-        return "; ".join(map(detail, value))
+        return "; ".join(map(detail, value)) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)

@@ -25,7 +25,9 @@ function table() {
     head.append(cell);
   }
   made.createTBody();
-  panel.append(close, made);
+  const title = document.createElement("h2");
+  title.textContent = "What was sent";
+  panel.append(close, title, made);
   document.body.append(panel);
   return made;
 }
@@ -40,6 +42,7 @@ function line(name) {
   const told = document.createElement("td");
   told.textContent = "waiting";
   row.append(head, told);
+  sent.closest(".sending")?.scrollTo(0, 1e9); // the newest is seen
   return told;
 }
 
