@@ -165,6 +165,19 @@ def test_stages_announce_themselves_in_words(small: Any) -> None:
     assert texts[1] == "stage 2 of 3: 32 px, unfrozen, 2 epochs, lr 0.001 … 0.01"
 
 
+def test_an_epoch_whose_last_step_ended_the_network_ends_in_words(
+    small: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from carina.training import loop
+
+    measured = loop.figures
+    monkeypatch.setattr(loop, "figures", lambda *a: dataclasses.replace(measured(*a), loss=math.nan))
+    checkpoints: list[Checkpoint] = []
+    with pytest.raises(RunError, match=r"no longer a number in stage 1, epoch 0; lower stage\.1\.lr"):
+        small.train(small.recipe({"size": 32, "epochs": 1, "lr": 1e-3}), save=kept(checkpoints))
+    assert not checkpoints
+
+
 def test_a_rate_that_is_far_too_high_ends_in_words_and_keeps_no_broken_checkpoint(small: Any) -> None:
     checkpoints: list[Checkpoint] = []
     recipe = small.recipe({"size": 32, "epochs": 3, "lr": 1e30}, train={"checkpoint_minutes": 0})

@@ -292,6 +292,7 @@ class Loop:
         trained = time.monotonic() - self._epoch_began
         loss = self._loss_sum()
         result = figures(self._logits(), self._judge.films.labels, self.healthy)
+        self._check_number(result.loss)  # the last step may have ended it: no training loss shows that
         at = self.position
         seconds = at.epoch_seconds + time.monotonic() - self._epoch_began
         done = record(self.stage, at, result, self.classes) | {
@@ -352,13 +353,16 @@ class Loop:
     def _loss_sum(self) -> float:
         """The epoch's loss so far, over all devices. Raises RunError when it is no number."""
         total = float(self.fabric.all_reduce(self._loss.clone(), reduce_op="sum"))
-        if not math.isfinite(total):
+        self._check_number(total)
+        return total
+
+    def _check_number(self, loss: float) -> None:
+        if not math.isfinite(loss):
             at = self.position
             raise RunError(
                 f"the loss is no longer a number in stage {at.stage + 1}, epoch {at.epoch}; lower stage."
                 f"{at.stage + 1}.lr and train into a new folder"
             )
-        return total
 
     def _is_checkpoint_due(self, batch: int) -> bool:
         """By the first device's clock: all must agree, and asking costs, so they ask now and then."""
