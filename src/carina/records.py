@@ -115,7 +115,8 @@ class Looks:
     ``strange`` is the squared distance from chest films, ``mirrored`` the chance that left is right,
     ``spread`` the standard deviation of the gray values without borders, 0–255. ``grays`` are the shares of
     black and of white pixels and the entropy in bits, ``lost`` the share of a side by which a band without
-    any picture is wider at one edge than at the other.
+    any picture is wider at one edge than at the other, ``stuck`` that of the longest run of lines that are
+    each like the one before.
     """
 
     like: tuple[float, ...]  # in the order of ``frontal.LIKE``
@@ -124,6 +125,7 @@ class Looks:
     spread: float
     grays: tuple[float, float, float]
     lost: float
+    stuck: float
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""

@@ -113,6 +113,33 @@ def test_films_with_a_third_blacked_out_are_refused(chests: list[NDArray[np.uint
     assert refused(spoilt) >= 0.9
 
 
+@pytest.mark.parametrize("share", [0.15, 0.2, 0.3, 0.5])
+@pytest.mark.parametrize("edge", ["left", "right", "top", "bottom"])
+@pytest.mark.parametrize("filling", ["the last good line", "one gray"])
+def test_films_whose_lost_part_is_a_line_repeated_or_one_gray_are_refused(
+    chests: list[NDArray[np.uint8]], share: float, edge: str, filling: str
+) -> None:
+    codes = []
+    for film in chests[::4]:
+        lines = film if edge in ("top", "bottom") else film.T
+        lines = (lines if edge in ("bottom", "right") else lines[::-1]).copy()
+        kept = round(len(lines) * (1 - share))
+        lines[kept:] = lines[kept - 1] if filling == "the last good line" else 128
+        lines = lines if edge in ("bottom", "right") else lines[::-1]
+        codes.append(sane(prepare(lines if edge in ("top", "bottom") else lines.T, SQUARE)))
+    assert None not in codes
+
+
+def test_a_thumbnail_is_too_small_for_what_the_model_looks_at(chests: list[NDArray[np.uint8]]) -> None:
+    prepared, features = prepare(chests[0], SQUARE), np.zeros(4, np.float32)
+    for side, refused_ in ((24, True), (63, True), (64, False), (300, False)):
+        found = Gate().why(prepared, features, replace(FACTS, width=side, height=side))
+        assert (found is not None and found[0] == "too_small") is refused_
+    small = prepare(chests[0], replace(SQUARE, size=32))
+    found = Gate().why(small, features, replace(FACTS, width=40, height=40))
+    assert found is None or found[0] != "too_small"
+
+
 def test_a_blank_plate_is_blank() -> None:
     for level in (0, 7, 128, 255):
         assert sane(np.full((64, 64), level, np.uint8)) == "blank"

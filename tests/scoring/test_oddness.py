@@ -37,7 +37,7 @@ def seen(frontal: float, *, strange: float = 900.0, mirrored: float = 0.5) -> Lo
     """Looks of a film that is so likely a chest film, and else most like a part of one."""
     like = np.zeros(len(LIKE), dtype=np.float32)
     like[0], like[LIKE.index("part")] = frontal, 1 - frontal
-    return Looks(like, strange, mirrored, 60.0, (0.02, 0.01, 7.5), 0.0)
+    return Looks(like, strange, mirrored, 60.0, (0.02, 0.01, 7.5), 0.0, 0.0)
 
 
 @pytest.mark.parametrize(

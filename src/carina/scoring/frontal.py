@@ -30,6 +30,7 @@ Doubles = NDArray[np.float64]
 
 _BORDER = 0.06  # of the brightest gray: darker rows and columns at the edges are no film
 _FLAT = 4.0  # gray levels: a row or column of hardly more shows nothing
+_ALIKE = 0.25  # gray levels, on average: lines that differ by less are one line twice
 _MOST_BORDER = 0.15  # of a side is taken away at each edge; a half that was lost stays lost
 
 
@@ -46,6 +47,7 @@ def looks(prepared: NDArray[np.uint8]) -> Looks:
         spread=float(film.std()),
         grays=_grays(film),
         lost=max(_lost(low, high) for low, _, high in lines),
+        stuck=max(_stuck(film), _stuck(film.T)),
     )
 
 
@@ -61,6 +63,15 @@ def _lost(low: Doubles, high: Doubles) -> float:
     from the dark and the bright of each line."""
     met = np.flatnonzero(high - low > _FLAT)
     return abs(float(met[0]) + float(met[-1]) - (len(low) - 1)) / len(low) if len(met) else 0.0
+
+
+def _stuck(film: NDArray[np.uint8]) -> float:
+    """The longest run of rows that hardly differ from the one before, of the height: what a decoder or a
+    detector repeats in place of what was lost, or fills with one gray."""
+    rows = film.astype(np.int16)
+    alike = np.abs(np.diff(rows, axis=0)).mean(axis=1) < _ALIKE
+    ends = np.flatnonzero(~np.concatenate([[False], alike, [False]]))
+    return float(np.diff(ends).max(initial=1) - 1) / len(rows)
 
 
 def without_borders(prepared: NDArray[np.uint8]) -> NDArray[np.uint8]:
