@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from carina.training.stopping import best_epoch, is_over
+from carina.training.stopping import best_epoch, is_over, shipped
 
 
 def records(*values: float | None, metric: str = "accuracy") -> list[dict[str, Any]]:
@@ -33,3 +33,9 @@ def test_it_is_over_after_so_many_epochs_without_a_gain(
     values: list[float], patience: int, over: bool
 ) -> None:
     assert is_over(records(*values), "accuracy", patience) is over
+
+
+def test_the_record_that_ships_is_that_of_the_weights_that_ship() -> None:
+    history = [{"stage": 0, "accuracy": 0.9}, *({"stage": 1, "accuracy": each} for each in (0.5, 0.7, 0.6))]
+    assert shipped(history, "accuracy", 0)["accuracy"] == 0.6
+    assert shipped(history, "accuracy", 2)["accuracy"] == 0.7

@@ -52,9 +52,14 @@ class RowResult:
     comparison: Comparison | None = None
 
     @property
-    def epochs(self) -> int:
-        """Epochs of all stages."""
+    def planned(self) -> int:
+        """Epochs of all stages, as the recipe has them."""
         return sum(int(stage["epochs"]) for stage in self.stages)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs that were trained: fewer than planned where stages were stopped early."""
+        return len(self.history) or self.planned
 
     @property
     def body(self) -> str:

@@ -17,6 +17,15 @@ def best_epoch(records: Sequence[Mapping[str, Any]], metric: str) -> int:
     return max(range(len(records)), key=lambda place: (_goodness(records[place], metric), -place))
 
 
+def shipped(history: Sequence[Mapping[str, Any]], metric: str, patience: int) -> Mapping[str, Any]:
+    """The record of the epoch whose weights a run ends with: the last, or with ``patience`` the best of the
+    last stage."""
+    if not patience:
+        return history[-1]
+    stage = [each for each in history if each["stage"] == history[-1]["stage"]]
+    return stage[best_epoch(stage, metric)]
+
+
 def is_over(records: Sequence[Mapping[str, Any]], metric: str, patience: int) -> bool:
     """Whether the last ``patience`` epochs of a stage brought nothing. ``patience`` 0: never."""
     return bool(patience and records) and len(records) - 1 - best_epoch(records, metric) >= patience

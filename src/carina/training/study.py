@@ -41,6 +41,7 @@ from carina.training.lr_picture import picture
 from carina.training.recipe import Recipe, Stage
 from carina.training.schedule import one_cycle
 from carina.training.selection import select
+from carina.training.stopping import shipped
 from carina.training.study_file import Study, StudyRow, load_study
 from carina.training.tracking import Tracker
 from carina.training.train import Tell, train
@@ -202,7 +203,7 @@ class _Job:
             minutes=float(bundle.manifest.training["minutes"]),
             reported=row.reported.known(),
             found=found,
-            chosen_by=history[-1]["accuracy"] if history else None,
+            chosen_by=_chosen_by(row.recipe, history),
             history=history,
             rates=rate_plot(settled),
             finders=_finders(bundle, run),
@@ -233,6 +234,12 @@ class _Job:
 
     def _evaluation(self, row: str) -> Path:
         return self.root / "rows" / row
+
+
+def _chosen_by(recipe: Recipe, history: Sequence[Mapping[str, Any]]) -> float | None:
+    """The accuracy on validation films of the epoch whose weights the row ends with."""
+    train_ = recipe.train
+    return shipped(history, train_.metric, train_.patience)["accuracy"] if history else None
 
 
 def augmentation_text(recipe: Recipe) -> str:
@@ -312,7 +319,8 @@ def _page(
     steps: Sequence[Node],
     minutes: float,
 ) -> StudyPage:
-    alone = sum(row.epochs for row in rows)
+    alone = sum(row.planned for row in rows)
+    at_most = "at most " if any(node.recipe.train.patience for node in steps) else ""
     runs = tuple(
         (node.name, listed(node.rows) or "shared", node.parent or "the start", str(len(node.recipe.stage)))
         for node in steps
@@ -329,8 +337,8 @@ def _page(
         rows=rows,
         runs=runs,
         sharing=(
-            f"{counted(len(rows), 'row')} of {counted(alone, 'epoch')} in all, trained as "
-            f"{counted(len(steps), 'run')} of {counted(own_epochs(steps), 'epoch')}: "
+            f"{counted(len(rows), 'row')} of {at_most}{counted(alone, 'epoch')} in all, trained as "
+            f"{counted(len(steps), 'run')} of {at_most}{counted(own_epochs(steps), 'epoch')}: "
             "stages that rows begin with in common were trained once."
         ),
         minutes=minutes,

@@ -40,6 +40,7 @@ from carina.training.loop import Loop, Split
 from carina.training.network import Network
 from carina.training.recipe import Recipe, load_recipe, overridden, parse_recipe
 from carina.training.selection import SIDES, Part, select
+from carina.training.stopping import shipped
 from carina.training.weights import build
 
 Tell = Callable[[Progress], None]
@@ -225,7 +226,8 @@ class Job:
         loop: Loop,
         gate: Mapping[str, dict[str, object]],
     ) -> Manifest:
-        size, last = self.recipe.stage[-1].size, loop.position.history[-1]
+        size, train = self.recipe.stage[-1].size, self.recipe.train
+        last = shipped(loop.position.history, train.metric, train.patience)
         return Manifest(
             name=self.recipe.name or "carina",
             created=datetime.now(UTC).isoformat(timespec="seconds"),

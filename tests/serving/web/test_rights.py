@@ -270,3 +270,21 @@ def test_nobody_signs_in_where_the_site_says_so_and_changes_still_need_the_token
         assert token is not None
         headers = {"X-CSRF-Token": token[1]}
         assert browser.post(path, json={"kind": "read"}, headers=headers).status_code == 201
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"name": "x", "role": NaN}',
+        b'{"name": "a\\ud800", "role": "viewer"}',
+        b'{"password": "hush"}',
+        b"[",
+        b"\xff",
+    ],
+)
+def test_a_request_that_is_no_sense_is_told_so_without_what_it_said(client: Client, body: bytes) -> None:
+    answer = client(ADMIN).post("/api/v1/keys", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code in (400, 422)
+    assert "hush" not in answer.text
+    for fault in answer.json()["detail"] if answer.status_code == 422 else ():
+        assert set(fault) == {"loc", "msg", "type"}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request
 from fastapi.exception_handlers import http_exception_handler
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from sqlalchemy.exc import SQLAlchemyError
@@ -113,6 +114,7 @@ def create_app(
     app.add_exception_handler(NotSignedIn, _not_signed_in)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(PeopleError, _not_possible)
+    app.add_exception_handler(RequestValidationError, _not_understood)
     app.add_exception_handler(SQLAlchemyError, _database_away)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_middleware(
@@ -157,6 +159,13 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _not_possible(_request: Request, error: Exception) -> Response:
     return JSONResponse({"detail": str(error)}, status_code=409)
+
+
+async def _not_understood(_request: Request, error: Exception) -> Response:
+    """What is wrong with a request and where, without what was sent: a password, perhaps, or no text."""
+    assert isinstance(error, RequestValidationError)
+    faults = [{name: each[name] for name in ("loc", "msg", "type")} for each in error.errors()]
+    return JSONResponse({"detail": faults}, status_code=422)
 
 
 async def _gone(_request: Request, _error: Exception) -> Response:
