@@ -20,6 +20,7 @@ from pynetdicom.dsutils import encode
 from carina.serving.gate import LARGEST_REQUEST
 from carina.serving.settings import Settings
 from tests.serving.instances import instance, uid_of
+from tests.serving.test_association import asking
 from tests.serving.test_listener import Site
 
 SERVED_WITHIN = 2.0  # seconds: the promise
@@ -175,6 +176,28 @@ def test_a_broken_message_ends_its_association_and_nothing_else(site: Site, frag
     assert site.listener.associations == 0
     association.abort()
     assert send_one(site, 7) <= SERVED_WITHIN
+
+
+def test_callers_who_ask_for_seat_after_seat_and_say_nothing_keep_nobody_out(site: Site) -> None:
+    ended, held = threading.Event(), list[socket.socket]()
+
+    def churn() -> None:
+        while not ended.wait(1 / 12):
+            held.append(connect(site))
+            held[-1].sendall(asking())
+
+    asker = threading.Thread(target=churn)
+    asker.start()
+    try:
+        time.sleep(1.0)
+        for number in range(20, 26):
+            assert send_one(site, number) <= SERVED_WITHIN
+    finally:
+        ended.set()
+        asker.join()
+        for sock in held:
+            sock.close()
+    assert len(held) > 12
 
 
 def test_a_fault_with_one_caller_leaves_the_gate_open_for_the_next(

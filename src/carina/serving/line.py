@@ -29,6 +29,7 @@ class Line:
         self._sock, self._dicom = caller.sock, dicom
         self._head, self._body = memoryview(bytearray(_HEAD)), bytearray()
         self.busy = False  # we are working on a request
+        self.spoke = False  # a whole PDU has come
         self.heard = time.monotonic()  # when the last PDU was whole, or answered
 
     @property
@@ -55,7 +56,7 @@ class Line:
         content = memoryview(self._body)[:length]
         if not self._fill(content, end):
             return None
-        self.heard = time.monotonic()
+        self.heard, self.spoke = time.monotonic(), True
         return kind, content.toreadonly()
 
     def _fill(self, view: memoryview, end: float) -> bool:

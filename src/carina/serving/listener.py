@@ -26,6 +26,7 @@ from carina.serving.tls import server_context
 
 LOGGER = logging.getLogger(__name__)
 _REST = 1.0  # seconds of silence after which a seat may be given to somebody who waits
+_SPEECHLESS = 0.2  # the same, where nothing has come on it: who asks for seats and is silent takes no other's
 _SUCCESS, _FAILURE, _NOT_SUPPORTED, _NOT_UNDERSTOOD = 0x0000, 0x0110, 0x0122, 0xC000  # PS3.7, annex C
 
 
@@ -129,8 +130,8 @@ class Listener:
             crowd = seats
         else:
             return True
-        silent = max(crowd, key=lambda served: served.line.idle)
-        if silent.line.idle < _REST:
+        silent = max(crowd, key=_rested)
+        if _rested(silent) < 1:
             return False
         LOGGER.info("a silent association from %s gave way", silent.caller.address)
         silent.line.hang_up()
@@ -169,6 +170,11 @@ class Listener:
         LOGGER.info("instance %d of study %d: %s", receipt.instance_id, receipt.study_id, receipt.status)
         self.received += 1
         return _SUCCESS
+
+
+def _rested(served: Association) -> float:
+    """How long a seat has been silent, in units of what it may be before it gives way."""
+    return served.line.idle / (_REST if served.line.spoke else _SPEECHLESS)
 
 
 def _within(address: str, networks: list[Any]) -> bool:
