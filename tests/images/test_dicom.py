@@ -414,3 +414,34 @@ def test_two_codecs_of_one_film_agree(real_data: Path) -> None:
         read(real_data / "dicom" / f"WG04_RG1_{codec}.dcm").pixels.astype(float) for codec in ("J2KI", "JLSN")
     )
     assert np.abs(first - second).mean() < 65535 * 0.005
+
+
+def code(meaning: str) -> list[Dataset]:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = "1", "SCT", meaning
+    return [item]
+
+
+@pytest.mark.parametrize(
+    ("elements", "view", "part"),
+    [
+        ({"ViewPosition": "", "ViewCodeSequence": code("left lateral")}, "LATERAL", "CHEST"),
+        ({"ViewPosition": None, "ViewCodeSequence": code("Right anterior oblique")}, "OBLIQUE", "CHEST"),
+        ({"ViewPosition": "", "ViewCodeSequence": code("postero-anterior")}, None, "CHEST"),
+        ({"ViewPosition": "PA", "ViewCodeSequence": code("lateral")}, "PA", "CHEST"),
+        ({"ViewPosition": "", "PatientOrientation": ["P", "F"]}, "LATERAL", "CHEST"),
+        ({"ViewPosition": "", "PatientOrientation": ["L", "F"]}, None, "CHEST"),
+        ({"ViewPosition": "", "SeriesDescription": "CHEST LATERAL"}, "LATERAL", "CHEST"),
+        ({"ViewPosition": "", "SeriesDescription": "Chest PA/LAT"}, None, "CHEST"),
+        ({"BodyPartExamined": "", "AnatomicRegionSequence": code("Hand")}, "PA", "HAND"),
+        ({"BodyPartExamined": "", "AnatomicRegionSequence": code("Chest, ribs and shoulder")}, "PA", None),
+        ({"PatientSpeciesDescription": "Canine"}, "PA", "CANINE"),
+        ({"PatientSpeciesDescription": "homo sapiens"}, "PA", "CHEST"),
+        ({"ViewPosition": "", "ViewCodeSequence": []}, None, "CHEST"),
+    ],
+)
+def test_what_a_header_says_elsewhere_of_view_and_part_counts(
+    elements: dict[str, Any], view: str | None, part: str | None
+) -> None:
+    found = read(films.dicom(films.chest(), bits=8, **elements)).facts
+    assert (found.view, found.body_part) == (view, part)

@@ -12,6 +12,14 @@ _AGE = re.compile(r"^(\d{1,3})([DWMY])$")
 _YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
 
 
+_FRONTAL = re.compile(r"\b(PA|AP)\b|POSTERO|ANTERO|FRONTAL")
+_CHEST = re.compile(r"CHEST|THORA|LUNG|RIB|HEART")
+_OTHER_PARTS = re.compile(
+    r"\b(HAND|FINGER|WRIST|ELBOW|ARM|SHOULDER|CLAVICLE|FOOT|TOE|ANKLE|KNEE|LEG|FEMUR|HIP|PELVIS|ABDOMEN|"
+    r"SPINE|SKULL|HEAD|NECK|JAW|TEETH|BREAST)\b"
+)
+
+
 def value(ds: Any, keyword: str) -> Any:
     """The value of a data element, ``None`` where it is missing, empty or cannot be understood."""
     try:
@@ -58,6 +66,46 @@ def whole(ds: Any, keyword: str) -> int | None:
     """The first value as a whole number."""
     found = number(ds, keyword)
     return int(found) if found is not None else None
+
+
+def view(ds: Any) -> str | None:
+    """ViewPosition; where it is empty, what code, orientation or the name of the series say of a side view.
+
+    PS3.3 C.8.11.5.1 lets ViewPosition be empty in DX, whose view stands in ViewCodeSequence. Rows that run
+    to the back or the front of the patient (PatientOrientation, C.7.6.1.1.1) are those of a side view.
+    """
+    stated = text(ds, "ViewPosition")
+    if stated is not None:
+        return stated
+    coded = _meaning(ds, "ViewCodeSequence")
+    if re.search(r"LATERAL|OBLIQUE", coded) and not _FRONTAL.search(coded):
+        return "LATERAL" if "LATERAL" in coded else "OBLIQUE"
+    if (text(ds, "PatientOrientation") or "")[:1].upper() in ("A", "P"):
+        return "LATERAL"
+    series = (text(ds, "SeriesDescription") or "").upper()
+    return "LATERAL" if re.search(r"\bLAT(ERAL)?\b", series) and not _FRONTAL.search(series) else None
+
+
+def body_part(ds: Any) -> str | None:
+    """BodyPartExamined; an animal's kind; where it is empty, what the region's code says of another part."""
+    species = (text(ds, "PatientSpeciesDescription") or "").upper()
+    if species and not re.search(r"HUMAN|HOMO", species):
+        return species
+    stated = text(ds, "BodyPartExamined")
+    if stated is not None:
+        return stated
+    coded = _meaning(ds, "AnatomicRegionSequence")
+    found = _OTHER_PARTS.search(coded)
+    return found.group() if found and not _CHEST.search(coded) else None
+
+
+def _meaning(ds: Any, keyword: str) -> str:
+    """CodeMeaning of the first item of a code sequence, in upper case; empty where there is none."""
+    found = value(ds, keyword)
+    try:
+        return (text(found[0], "CodeMeaning") or "").upper() if found is not None else ""
+    except Exception:  # no sequence after all
+        return ""
 
 
 def age(ds: Any) -> float | None:

@@ -25,7 +25,7 @@ def check_metric(recipe: Recipe, classes: Sequence[str], healthy: Sequence[int])
     train = recipe.train
     if not train.patience or train.metric not in ("auc_disease", "recall_disease"):
         return
-    if len(healthy) == len(classes) or (train.metric == "auc_disease" and not healthy):
+    if not 0 < len(healthy) < len(classes):  # without a healthy class every film called a disease is right
         raise RecipeError(
             f"[train]: metric: {train.metric} needs healthy and diseased classes, and all of "
             f"{', '.join(classes)} are one or the other; take accuracy"

@@ -87,6 +87,7 @@ def opened(root: Path, recipe: Recipe, fingerprint: str, about: Mapping[str, Any
                 _start(root, recipe, fingerprint, about)
             else:
                 _check_same(root, identity, recipe, fingerprint)
+                _check_precision(root, identity, about)
         except OSError as error:
             raise OutputError(
                 f"{root}: may not be written ({error.strerror}); name another folder with --out"
@@ -165,6 +166,16 @@ def _check_same(root: Path, identity: Mapping[str, Any], recipe: Recipe, fingerp
         key, was, now = differing[0]
         more = f" and {len(differing) - 1} more" if len(differing) > 1 else ""
         raise RunError(f"{root}: the run began with {key} = {was!r}, this recipe has {now!r}{more}; {cure}")
+
+
+def _check_precision(root: Path, identity: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    """Refuse to go on in other numbers than those a run began in: another processor may choose others."""
+    began, now = identity.get("precision"), about.get("precision")
+    if began != now and None not in (began, now) and not (root / "bundle").exists():
+        raise RunError(
+            f"{root}: the run began in {began}, and would go on in {now}; give --precision {began}, or name "
+            "another folder with --out"
+        )
 
 
 def check_beginning(finished: Path, recipe: Recipe, fingerprint: str) -> None:

@@ -255,6 +255,8 @@ def augmentation_text(recipe: Recipe) -> str:
         f"±{limits.rotate:g}°" if limits.rotate else "",
         f"scale ±{100 * limits.scale:g} %" if limits.scale else "",
         f"shift ±{100 * limits.shift:g} %" if limits.shift else "",
+        f"aspect ±{100 * limits.aspect:g} %" if limits.aspect else "",
+        f"coarsened to {100 * (1 - limits.resolution):g} %" if limits.resolution else "",
         f"brightness ±{100 * limits.brightness:g} %" if limits.brightness else "",
         f"contrast ±{100 * limits.contrast:g} %" if limits.contrast else "",
         f"gamma {limits.gamma:g}" if limits.gamma else "",
