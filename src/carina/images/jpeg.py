@@ -147,6 +147,8 @@ def check_scans(data: bytes, name: str) -> None:
             lowest = {body[i]: bytearray(b"\xff" * 64) for i in range(6, len(body) - 2, 3)}
         elif marker == 0xDA:
             _note_scan(body, lowest, progressive, name)
+            if not progressive and not any(any(each) for each in lowest.values()):
+                return  # the scan brings all there is; the decoder sees whether it is whole
             after = _AFTER_SCAN.search(data, at + length)
             if after is None:
                 raise TruncatedImage(name, "the JPEG stream ends early (it has no end marker)", AGAIN)
