@@ -88,6 +88,17 @@ def test_the_operating_point_of_the_site_flags(task: Path, calibrated: Path) -> 
     assert passed == sorted(path.name for path in (task / "in").glob("*.dcm"))
 
 
+def test_films_of_one_name_in_two_folders_are_both_passed_on(task: Path, bundle: Path) -> None:
+    first, second = sorted((task / "in").glob("1.2.1#*.dcm"))
+    held = {"a/film.dcm": first.read_bytes(), "b/film.dcm": second.read_bytes()}
+    for name, path in zip(held, (first, second), strict=True):
+        (task / "in" / name).parent.mkdir()
+        path.rename(task / "in" / name)
+    settings(task, pass_on=True)
+    run_module(bundle, task / "in", task / "out", check=False)
+    assert {name: (task / "out" / name).read_bytes() for name in held} == held
+
+
 def test_films_below_the_threshold_are_read_as_usual_and_nobody_is_called(
     task: Path, calibrated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -149,17 +149,12 @@ def _in_words(fault: Any) -> str:
         case "missing":
             return "is missing"
         case "too_short" | "too_long":
-            most = about.get("max_length", about.get("min_length"))
-            return f"has {about['actual_length']} values, and needs {about.get('min_length', most)}"
-        case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal" as kind:
-            bound = {
-                "greater_than": "gt",
-                "greater_than_equal": "ge",
-                "less_than": "lt",
-                "less_than_equal": "le",
-            }
-            said = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}[bound[kind]]
-            return f"is {fault['input']!r}, and must be {said} {about[bound[kind]]:g}"
+            needed = about.get("min_length", about.get("max_length"))
+            return f"has {about['actual_length']} values, and needs {needed}"
+        case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
+            [(bound, value)] = about.items()
+            said = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}[bound]
+            return f"is {fault['input']!r}, and must be {said} {value:g}"
         case "value_error":
             return str(fault["msg"]).removeprefix("Value error, ")
         case "enum" | "literal_error":

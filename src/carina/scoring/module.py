@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,8 @@ def run_module(
             "requested": counts[FLAGGED] + counts[UNREAD] > 0 or not rows,
         },
     }
-    _write(out, result, paths if settings.pass_on else ())
+    passed_on = {path.relative_to(films): path for path in paths} if settings.pass_on else {}
+    _write(out, result, passed_on)
     return result
 
 
@@ -134,12 +135,14 @@ def _told(counts: Counter[str]) -> str:
     return f"{'; '.join(f'{counts[each]} {each}' for each in order if counts[each])}. {NOTICE}"
 
 
-def _write(out: Path, result: dict[str, Any], passed_on: Iterable[Path]) -> None:
+def _write(out: Path, result: dict[str, Any], passed_on: Mapping[Path, Path]) -> None:
     """The films first and ``result.json`` last, whole: where it stands, all is there."""
     try:
-        for path in passed_on:
-            if path.parent.resolve() != out.resolve():
-                shutil.copyfile(path, out / path.name)
+        for place, path in passed_on.items():  # in its folder: two series may use one name
+            copy = out / place
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            if copy.resolve() != path.resolve():
+                shutil.copyfile(path, copy)
         new = out / f".{RESULT}.part"
         new.write_text(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
         new.replace(out / RESULT)
