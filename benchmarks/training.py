@@ -1,6 +1,6 @@
 """How fast training is, beside what a user would run instead: fastai, and the plain torch loop.
 
-    python benchmarks/training.py [--films 512] [--sizes 64,224] [--rounds 3] [--only part,part]
+    python benchmarks/training.py [--films 512] [--sizes 64,224] [--epochs 4] [--rounds 3] [--only part,part]
 
 needs ``pip install 'carina[bench]'``. Films are synthetic, full-size JPEGs (1500 × 1200) in a folder for
 each class; every contender starts from these files with nothing decoded and ends with a trained network.
@@ -8,9 +8,9 @@ Carina then also exports and verifies a bundle, which the others have no like of
 beside. Jobs run in turn, each in a process of its own, round by round, so that a busy neighbour hits all of
 them. Parts:
 
-* ``full``: all layers, one epoch, end to end: Carina, fastai (``from_folder``, ``vision_learner``,
+* ``full``: all layers, so many epochs, end to end: Carina, fastai (``from_folder``, ``vision_learner``,
   ``fit_one_cycle``), and ImageFolder + PIL + DataLoader in float32;
-* ``frozen``: the head alone, four epochs: Carina and fastai;
+* ``frozen``: the head alone, as many epochs: Carina and fastai;
 * ``step``: Carina's loop against a bare loop over tensors that lie in memory, one process;
 * ``loading``: films a second into a tensor: the packed cache against ImageFolder + PIL;
 * ``growth``: seconds of an epoch and peak memory with 1k, 2k, 5k and 10k films, from the packed cache.
@@ -65,6 +65,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--sizes", type=lambda text: [int(size) for size in text.split(",")], default=[64, 224]
     )
+    parser.add_argument("--epochs", type=int, default=4, help="of the parts full and frozen")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", type=lambda text: text.split(","), default=list(PARTS))
     parser.add_argument("--backbone", default="resnet34")
@@ -125,7 +126,7 @@ def both(args: argparse.Namespace, films: Path, *, frozen: bool) -> dict[str, An
             for name in contenders:
                 rows.setdefault(name, []).append(job(args, name, films, size=size, frozen=frozen))
         found[str(size)] = told(
-            rows, f"{'head alone, 4 epochs' if frozen else 'all layers, 1 epoch'}, {size} px"
+            rows, f"{'the head alone' if frozen else 'all layers'}, {args.epochs} epochs, {size} px"
         )
     return found
 
@@ -154,7 +155,7 @@ def told(rows: dict[str, list[dict[str, Any]]], title: str) -> dict[str, Any]:
 def job(args: argparse.Namespace, name: str, data: Path, **options: Any) -> dict[str, Any]:
     """One job in a fresh process; raises SystemExit with its last words where it fails."""
     line = [sys.executable, __file__, "--job", name, "--data", str(data), "--backbone", args.backbone]
-    line += ["--batch", str(args.batch), "--out", str(args.out)]
+    line += ["--batch", str(args.batch), "--epochs", str(args.epochs), "--out", str(args.out)]
     for key, value in options.items():
         line += [f"--{key}"] if value is True else [f"--{key}", str(value)] if value is not False else []
     done = subprocess.run(line, capture_output=True, text=True, check=False)
@@ -178,9 +179,9 @@ def peak_mb() -> float:
     return max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1024
 
 
-def stages(size: int, frozen: bool) -> list[dict[str, Any]]:
-    """The same work for all: the head for four epochs, or everything for one."""
-    return [{"size": size, "frozen": frozen, "epochs": 4 if frozen else 1, "lr": 1e-3}]
+def stages(size: int, epochs: int, frozen: bool = False) -> list[dict[str, Any]]:
+    """The same work for all: the head, or everything, for so many epochs."""
+    return [{"size": size, "frozen": frozen, "epochs": epochs, "lr": 1e-3}]
 
 
 def carina_job(args: argparse.Namespace) -> dict[str, Any]:
@@ -198,7 +199,7 @@ def carina_job(args: argparse.Namespace) -> dict[str, Any]:
             "data": {"batch": args.batch},
             "model": {"backbone": args.backbone, "pretrained": False},
             "train": {"augment": "none" if args.frozen else "film"},
-            "stage": stages(args.size, args.frozen),
+            "stage": stages(args.size, args.epochs, args.frozen),
         }
     )
 
@@ -268,7 +269,7 @@ def fastai_job(args: argparse.Namespace) -> dict[str, Any]:
         learner = vision.vision_learner(data, architecture, pretrained=False, metrics=vision.accuracy)
         learner.freeze() if args.frozen else learner.unfreeze()
         with learner.no_bar(), learner.no_logging():
-            learner.fit_one_cycle(4 if args.frozen else 1, 1e-3)
+            learner.fit_one_cycle(args.epochs, 1e-3)
 
     return measured(go, "float32")
 
@@ -291,16 +292,17 @@ def plain_job(args: argparse.Namespace) -> dict[str, Any]:
         options = {"batch_size": args.batch, "num_workers": os.cpu_count() or 1}
         network = getattr(models, args.backbone)(weights=None, num_classes=6)
         optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
-        network.train()
-        for pixels, labels in torch.utils.data.DataLoader(films, shuffle=True, **options):
-            loss = nn.functional.cross_entropy(network(pixels), labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        network.eval()
-        with torch.no_grad():
-            for pixels, _ in torch.utils.data.DataLoader(held, **options):
-                network(pixels).argmax(1)
+        for _ in range(args.epochs):
+            network.train()
+            for pixels, labels in torch.utils.data.DataLoader(films, shuffle=True, **options):
+                loss = nn.functional.cross_entropy(network(pixels), labels)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            network.eval()
+            with torch.no_grad():
+                for pixels, _ in torch.utils.data.DataLoader(held, **options):
+                    network(pixels).argmax(1)
 
     return measured(go, "float32")
 
@@ -338,7 +340,7 @@ def steps_job(args: argparse.Namespace) -> dict[str, Any]:
     held = Films(pixels[:12], np.arange(12), np.arange(12) % 6, ids[:12])
     keys = {"data": {"batch": args.batch}, "model": {"backbone": args.backbone, "pretrained": False}}
     recipe = parse_recipe(
-        {**keys, "train": {"augment": "none", "checkpoint_minutes": 60}, "stage": stages(args.size, False)}
+        {**keys, "train": {"augment": "none", "checkpoint_minutes": 60}, "stage": stages(args.size, 1)}
     )
     names = tuple(manifest()["classes"])
     with quiet(), deterministic():
@@ -483,7 +485,7 @@ def epoch_job(args: argparse.Namespace) -> dict[str, Any]:
     held = Films(pixels[:12], np.arange(12), np.arange(12) % 6, ids[:12])
     model = {"backbone": "test_resnet", "pretrained": False}
     keys = {"data": {"batch": 64}, "model": model, "train": {"checkpoint_minutes": 60}}
-    recipe = parse_recipe({**keys, "stage": stages(args.size, False)})
+    recipe = parse_recipe({**keys, "stage": stages(args.size, 1)})
     names = tuple(manifest()["classes"])
     with quiet(), deterministic():
         network = build(recipe.model, 6, size=args.size, seed=0, pretrained=False)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from typing import Any
 
@@ -89,6 +90,26 @@ def test_checkpoints_come_by_the_clock_and_after_each_epoch(small: Any) -> None:
     assert [(c.position.batch, len(c.position.history)) for c in checkpoints] == [
         (0, n) for n in (1, 2, 3, 4)
     ]
+
+
+def test_heavy_checkpoints_wait_for_the_end_of_a_stage_where_epochs_are_short(
+    small: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("carina.training.loop.LIGHT", 0)
+    monkeypatch.setattr("carina.training.loop.PACE", 1)  # bytes a second
+    checkpoints: list[Checkpoint] = []
+    whole = small.train(small.recipe(*STAGES), save=kept(checkpoints))
+    ends = list(itertools.accumulate(stage["epochs"] for stage in STAGES))
+    assert [len(c.position.history) for c in checkpoints] == ends
+    for checkpoint in checkpoints:
+        assert small.same(small.train(small.recipe(*STAGES), checkpoint=checkpoint).network, whole.network)
+
+
+def test_the_end_of_a_stage_is_kept_without_the_moments_that_end_with_it(small: Any) -> None:
+    checkpoints: list[Checkpoint] = []
+    small.train(small.recipe({"size": 32, "epochs": 2, "lr": 1e-3}), save=kept(checkpoints))
+    within, end = ([n for n in c.tensors if n.startswith("optimizer.")] for c in checkpoints)
+    assert within and not end
 
 
 def test_the_time_a_run_took_is_that_of_all_its_epochs_resumed_or_not(small: Any) -> None:

@@ -45,6 +45,9 @@ from carina.training.validation import figures
 
 TOLD_EVERY = 0.25  # seconds between two reports within an epoch
 ASKED_EVERY = 16  # steps between two questions whether several devices shall write a checkpoint
+LIGHT = 32 << 20  # bytes of a checkpoint that is written at the end of every epoch, however short
+SHARE = 1 / 20  # of the time since the one before, that writing a heavier one may take there ...
+PACE = 256 << 20  # ... at so many bytes a second: serialised, hashed, synced to the disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +317,7 @@ class Loop:
         self._keep_best()
         stopped = self._is_over() and self.position.epoch < self.stage.epochs
         last = stopped or self.position.epoch == self.stage.epochs
-        if last or not self.views or self._is_checkpoint_due(0):  # on known features an epoch takes less time
+        if last or self._is_epoch_kept():
             self._checkpoint()
         self.tell(Progress("epoch", len(self.position.history), sum(self.plan.epochs), done))
         if stopped:
@@ -371,6 +374,15 @@ class Loop:
             return due
         return batch % ASKED_EVERY == ASKED_EVERY - 1 and self.fabric.broadcast(due)
 
+    def _is_epoch_kept(self) -> bool:
+        """Whether the end of an epoch within a stage is worth a checkpoint, which takes time too."""
+        if self.views:  # on known features an epoch takes less than that
+            return self._is_checkpoint_due(0)
+        weights = sum(tensor.nbytes for tensor in self.network.state_dict().values())
+        size = weights * (3 if self.average is None else 4)  # two moments of each weight, and its average
+        spent = time.monotonic() - self._saved
+        return self.fabric.broadcast(size <= LIGHT or SHARE * spent >= size / PACE)
+
     def _checkpoint(self) -> None:
         """Hand over all that is needed to go on from here to the same bits."""
         now = time.monotonic()
@@ -383,7 +395,8 @@ class Loop:
             epoch_seconds=at.epoch_seconds + mid_epoch,
         )
         tensors = snapshot.of_weights(self.network, self.average)
-        tensors |= snapshot.of_optimizer(self.network, self.optimizer)
+        if not self._has_ended():  # the next stage has moments of its own
+            tensors |= snapshot.of_optimizer(self.network, self.optimizer)
         tensors |= {f"best.{name}": tensor for name, tensor in self._best.items()}
         scaler = self.fabric.strategy.precision.state_dict()
         if self.fabric.is_global_zero:
