@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from carina.data.catalogue import Catalogue
-from carina.errors import RecipeError, RunError
+from carina.errors import DataError, RecipeError, RunError
 from carina.evaluation.study_table import TIMES
 from carina.records import Progress
 from carina.training.study import StudyResult, study
@@ -144,8 +144,10 @@ def test_an_unknown_row_is_named(tmp_path: Path, catalogue: Catalogue) -> None:
 
 def test_what_a_row_lacks_is_said_before_anything_is_trained(tmp_path: Path, catalogue: Catalogue) -> None:
     wrong = parse_study({**KEYS, "data": {"batch": 12, "classes": ["Normal", "Flu"]}})
-    with pytest.raises(RecipeError, match="Flu"):
+    with pytest.raises(RecipeError, match=r"row 1: \[data\].*Flu"):
         study(catalogue, wrong, tmp_path / "study")
+    with pytest.raises(DataError, match=r"row 2: \[data\]: per_class = 600: .* take at most"):
+        study(catalogue, parse_study(KEYS, ["row.1.data.per_class=600"]), tmp_path / "study", rows=["2"])
     assert not (tmp_path / "study").exists()
 
 

@@ -74,6 +74,16 @@ def test_a_row_goes_on_after_another_with_its_keys_and_stages() -> None:
     assert (second.recipe.data.batch, second.recipe.train.seed, second.against) == (32, 7, "1")
 
 
+def test_one_row_can_be_overridden_and_what_goes_on_after_it_follows() -> None:
+    keys = {"row": [row("a", stage(64)), row("b", stage(64)), row("c", stage(96), after="b")]}
+    study = parse_study(keys, ["row.2.data.per_class=5", "train.seed=3"])
+    assert [each.recipe.data.per_class for each in study.rows] == [None, 5, 5]
+    assert {each.recipe.train.seed for each in study.rows} == {3}
+    assert keys["row"][1] == row("b", stage(64))
+    with pytest.raises(RecipeError, match=r"no item 4 in a list of 3"):
+        parse_study(keys, ["row.4.data.per_class=5"])
+
+
 def test_what_was_not_reported_stays_unknown() -> None:
     study = parse_study({"row": [row("1", stage(64), reported={"accuracy": 0.9})]})
     assert study.rows[0].reported.known() == {"accuracy": 0.9}

@@ -33,7 +33,9 @@ def study(
     set_: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="Override a recipe key in every row; may be repeated."
+            "--set",
+            metavar="KEY=VALUE",
+            help="Override a recipe key in every row, or of the N-th with row.N. before it; may be repeated.",
         ),
     ] = None,
     devices: Devices = 1,

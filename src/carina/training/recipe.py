@@ -229,8 +229,8 @@ def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     """
     path = shipped(Path(path))
     keys = read_toml(path, "recipe", ("quick", "best", "demo", "resnet34"))
-    for override in overrides:
-        _override(keys, override)
+    for change in overrides:
+        override(keys, change)
     keys.setdefault("name", path.stem)
     return parse_recipe(keys, origin=str(path))
 
@@ -264,8 +264,8 @@ def shipped(path: Path) -> Path:
 def overridden(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     """A recipe with ``key=value`` changes. Raises RecipeError."""
     keys = recipe.to_dict()
-    for override in overrides:
-        _override(keys, override)
+    for change in overrides:
+        override(keys, change)
     return parse_recipe(keys, origin=recipe.name or "recipe") if overrides else recipe
 
 
@@ -280,31 +280,32 @@ def parse_recipe(keys: Mapping[str, Any], *, origin: str = "recipe") -> Recipe:
         raise RecipeError(f"{origin}: {_sentence(faults[0])}{more}") from None
 
 
-def _override(keys: dict[str, Any], override: str) -> None:
-    """Write one ``key=value`` into the recipe's keys, in place."""
-    dotted, equals, text = override.partition("=")
+def override(keys: dict[str, Any], change: str) -> None:
+    """Write one ``key=value`` into keys as they stand in TOML, in place. Raises RecipeError.
+
+    Items of a list are counted from 1: ``stage.2.epochs=12``.
+    """
+    dotted, equals, text = change.partition("=")
     steps = [step.strip() for step in dotted.split(".")]
     if not equals or not all(steps):
-        raise RecipeError(f"--set {override}: write it as key=value, for example stage.1.epochs=2")
+        raise RecipeError(f"--set {change}: write it as key=value, for example stage.1.epochs=2")
     *parents, last = steps
     place: Any = keys
     for step in parents:
-        if isinstance(place, list):
-            place = place[_index(place, step, override)]
-        else:
-            place = place.setdefault(step, {})
+        within = isinstance(place, list)
+        place = place[_index(place, step, change)] if within else place.setdefault(step, {})
         if not isinstance(place, dict | list):
-            raise RecipeError(f"--set {override}: {step} is a single value and has no keys of its own")
+            raise RecipeError(f"--set {change}: {step} is a single value and has no keys of its own")
     if isinstance(place, list):
-        place[_index(place, last, override)] = _value(text.strip())
+        place[_index(place, last, change)] = _value(text.strip())
     else:
         place[last] = _value(text.strip())
 
 
-def _index(stages: list[Any], step: str, override: str) -> int:
+def _index(stages: list[Any], step: str, change: str) -> int:
     if not step.isdecimal() or not 1 <= int(step) <= len(stages):
         raise RecipeError(
-            f"--set {override}: no item {step} in a list of {len(stages)}; count from 1, as in stage.1.epochs"
+            f"--set {change}: no item {step} in a list of {len(stages)}; count from 1, as in stage.1.epochs"
         )
     return int(step) - 1
 

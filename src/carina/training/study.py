@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from carina.data.catalogue import Catalogue
-from carina.errors import OutputError, RecipeError, RunError
+from carina.errors import DataError, OutputError, RecipeError, RunError
 from carina.evaluation.compare import Comparison, compared, evaluated
 from carina.evaluation.evaluate import evaluate
 from carina.evaluation.history import read_history
@@ -104,8 +104,11 @@ def study(
     steps = tree([(row.name, row.recipe) for row in chosen])
     tell = progress or (lambda event: None)
     root = Path(out)
-    for row in chosen:
-        select(films, row.recipe)  # what a row lacks is said before anything is trained
+    for row in chosen:  # what a row lacks is said before anything is trained
+        try:
+            select(films, row.recipe)
+        except (RecipeError, DataError) as error:
+            raise type(error)(f"row {row.name}: {error}") from None
     with _study_folder(root):
         job = _Job(films, plan, chosen, judged, root, tracker, tell)
         for number, node in enumerate(steps, start=1):

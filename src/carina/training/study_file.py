@@ -12,6 +12,7 @@ its own. Knows nothing of torch, catalogues or runs.
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from carina.errors import RecipeError
-from carina.training.recipe import Recipe, overridden, parse_recipe, read_toml, shipped
+from carina.training.recipe import Recipe, overridden, override, parse_recipe, read_toml, shipped
 
 SHARED = ("data", "model", "train")
 _NAME = re.compile(r"[\w.+-]+")
@@ -99,6 +100,7 @@ class Study:
 def load_study(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Study:
     """Read and check a study; ``overrides`` (``key=value``) apply to each row's recipe.
 
+    Those that begin with ``row.N.`` apply to the N-th row of the file (from 1) and to what goes on after it.
     A bare name (``report``) is a study that comes with Carina. Raises RecipeError, naming the file, the
     row, the key, and what to write instead.
     """
@@ -115,6 +117,11 @@ def parse_study(keys: Mapping[str, Any], overrides: Sequence[str] = (), *, origi
             f"{origin}: a [[stage]] outside of a row; a study has rows: write it under [[row]] as "
             "[[row.stage]], or train the file as a recipe with `carina train`"
         )
+    of_rows = [change for change in overrides if change.startswith("row.")]
+    of_all = [change for change in overrides if change not in of_rows]
+    keys = copy.deepcopy(dict(keys))
+    for change in of_rows:
+        override(keys, change)
     try:
         checked = _StudyKeys.model_validate(keys)
     except ValidationError as error:
@@ -131,7 +138,7 @@ def parse_study(keys: Mapping[str, Any], overrides: Sequence[str] = (), *, origi
         if against is not None and against not in written:
             raise RecipeError(f"{origin}: row {row.name}: {against!r} is no row before it; {_known(written)}")
         written[row.name] = whole
-        rows.append(StudyRow(row.name, row.says, overridden(recipe, overrides), row.reported, against))
+        rows.append(StudyRow(row.name, row.says, overridden(recipe, of_all), row.reported, against))
     return Study(checked.name, checked.title, checked.note, checked.reported, checked.mix, tuple(rows))
 
 
