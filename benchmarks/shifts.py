@@ -1,0 +1,137 @@
+"""What a change of framing, exposure or sharpness costs a bundle: films of one source, changed one way each.
+
+    python benchmarks/shifts.py CATALOGUE BUNDLE [BUNDLE ...] [--source chest_xray]
+
+The threshold is chosen on the validation films of the source as they are: the one of the highest accuracy in
+disease against health, in the middle where many reach it. It then judges the source's test films, as they
+are and changed. Changes are made on the prepared square, so that they are the same for every bundle of one
+size: what another machine, another hand that crops and another resize would do. No figure here stands for
+a hospital; it says which changes a network has learned to look past.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from real import markdown
+
+from carina.data.catalogue import Catalogue
+from carina.data.confounding.area import auc
+from carina.data.pixels import PixelCache
+from carina.evaluation.metrics import disease_probability
+from carina.evaluation.selection import truth
+from carina.scoring.bundle import Bundle
+from carina.scoring.scorer import Scorer
+
+Square = NDArray[np.uint8]
+_BATCH = 64
+
+
+def _resized(film: Square, side: int) -> Square:
+    return np.asarray(Image.fromarray(film).resize((side, side), Image.Resampling.BILINEAR), np.uint8)
+
+
+def _cropped(film: Square, share: float) -> Square:
+    cut = round(len(film) * share)
+    return _resized(film[cut : len(film) - cut, cut : len(film) - cut], len(film))
+
+
+def _framed(film: Square, above: float, beside: float) -> Square:
+    """Smaller, within black bars of these shares of a side."""
+    size = len(film)
+    top, left = round(size * above), round(size * beside)
+    framed = np.zeros_like(film)
+    inner = Image.fromarray(film).resize((size - 2 * left, size - 2 * top), Image.Resampling.BILINEAR)
+    framed[top : size - top, left : size - left] = np.asarray(inner)
+    return framed
+
+
+def _toned(film: Square, exponent: float = 1.0, gain: float = 1.0, lift: float = 0.0) -> Square:
+    return np.asarray(255 * gain * (film / 255.0) ** exponent + lift, np.uint8)
+
+
+CHANGES: dict[str, Callable[[Square], Square]] = {
+    "as they are": lambda film: film,
+    "5 % of each side cut off": lambda film: _cropped(film, 0.05),
+    "10 % of each side cut off": lambda film: _cropped(film, 0.10),
+    "12 % black on each side": lambda film: _framed(film, 0.12, 0.12),
+    "black bars above and below, 14 %": lambda film: _framed(film, 0.14, 0.0),
+    "brighter (exponent 0.6)": lambda film: _toned(film, 0.6),
+    "darker (exponent 1.6)": lambda film: _toned(film, 1.6),
+    "little contrast (60 %)": lambda film: _toned(film, gain=0.6, lift=40),
+    "half the resolution": lambda film: _resized(_resized(film, len(film) // 2), len(film)),
+}
+
+
+def main() -> None:
+    """Ask every bundle about every change and print a table for each."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("catalogue", type=Path)
+    parser.add_argument("bundles", type=Path, nargs="+")
+    parser.add_argument("--source", default="chest_xray")
+    args = parser.parse_args()
+    catalogue = Catalogue.open(args.catalogue)
+    for path in args.bundles:
+        print(f"\n{path}\n\n{table(catalogue, Bundle.open(path), args.source)}", flush=True)
+
+
+def table(catalogue: Catalogue, bundle: Bundle, source: str) -> str:
+    """Area under ROC, accuracy, sensitivity and specificity of each change, as Markdown."""
+    scorer, cache = Scorer(bundle), PixelCache.build(catalogue, bundle.preparation)
+    sick = np.array([name not in bundle.healthy for name in bundle.classes])
+    sides = {}
+    for side in ("valid", "test"):
+        films = catalogue.table(side)
+        films = films.filter([each == source for each in films["source"].to_pylist()])
+        _, groups = np.unique(films["group"].to_pylist(), return_inverse=True)
+        sides[side] = (
+            cache.array(films["sha256"].to_pylist()),
+            sick[truth(films, bundle, catalogue)],
+            groups,
+        )
+
+    def asked(squares: Square) -> NDArray[np.float64]:
+        parts = [
+            scorer.predict(squares[at : at + _BATCH]).probabilities for at in range(0, len(squares), _BATCH)
+        ]
+        return disease_probability(np.concatenate(parts), sick)
+
+    squares, ill, _ = sides["valid"]
+    threshold = most_accurate(asked(squares), ill)
+    squares, ill, groups = sides["test"]
+    rows = []
+    for name, change in CHANGES.items():
+        chances = asked(np.stack([change(square) for square in squares]))
+        called = chances >= threshold
+        area = auc(chances, ill, groups.astype(np.int64))
+        shares = (np.mean(called == ill), np.mean(called[ill]), np.mean(~called[~ill]))
+        rows.append(
+            [
+                name,
+                f"{area.value:.3f} ({area.low:.3f}–{area.high:.3f})",
+                *(f"{share:.1%}" for share in shares),
+            ]
+        )
+    head = ["films", "area under ROC", "accuracy", "sensitivity", "specificity"]
+    counted = f"{len(ill)} test films of {source}, {ill.sum()} with disease; threshold {threshold:.3f}"
+    return f"{counted}\n\n{markdown(head, rows)}"
+
+
+def most_accurate(chances: NDArray[np.float64], ill: NDArray[np.bool_]) -> float:
+    """The threshold of the highest accuracy; of several the middle of their range."""
+    edges = np.concatenate([[0.0], np.sort(chances), [1.0]])
+    between = (edges[1:] + edges[:-1]) / 2
+    right = np.array([np.mean((chances >= each) == ill) for each in between])
+    best = between[right == right.max()]
+    return float((best[0] + best[-1]) / 2)
+
+
+if __name__ == "__main__":
+    main()
