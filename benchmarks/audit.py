@@ -296,20 +296,32 @@ def network(args: argparse.Namespace, catalogue: Catalogue, words: str) -> Unsee
     )
     run = catalogue.root.parent / words.replace(", ", "-").replace(" ", "_")
     bundle = Bundle.open(train(catalogue, recipe, run, overrides=NETWORKS[words]))
+    there = asked_there(bundle, catalogue)
+    covid = int((there.called == bundle.classes.index(COVID)).sum())
+    return Unseen(there.disease, covid, len(there.ill), bundle.manifest.training["valid"])
+
+
+@dataclass(frozen=True)
+class There:
+    """What a bundle says of the films of a source: ``called`` (n,) class indices, ``ill`` (n,) the truth."""
+
+    disease: Auc
+    called: NDArray[np.int64]
+    ill: NDArray[np.bool_]
+    sick: NDArray[np.bool_]  # (C,) which classes are diseases
+
+
+def asked_there(bundle: Bundle, catalogue: Catalogue) -> There:
+    """Ask about the test side of ``held_out``."""
     films = catalogue.table("test")
     labels = truth(films, bundle, catalogue)
     told = ask(films, labels, Scorer(bundle), cached(catalogue, bundle.preparation), None)
     at = told.scored
     sick = np.array([name not in bundle.healthy for name in bundle.classes])
     _, groups = np.unique(films["group"].to_pylist(), return_inverse=True)
-    probabilities = told.probabilities[at]
-    called: NDArray[np.int64] = probabilities.argmax(1)
-    return Unseen(
-        auc(disease_probability(probabilities, sick), sick[labels[at]], groups[at].astype(np.int64)),
-        int((called == bundle.classes.index(COVID)).sum()),
-        len(at),
-        bundle.manifest.training["valid"],
-    )
+    probabilities, ill = told.probabilities[at], sick[labels[at]]
+    area = auc(disease_probability(probabilities, sick), ill, groups[at].astype(np.int64))
+    return There(area, probabilities.argmax(1), ill, sick)
 
 
 class Many:

@@ -21,18 +21,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from audit import COVID, area, area_of, held_out
-from numpy.typing import NDArray
+from audit import COVID, area, area_of, asked_there, held_out
 from real import ROOT, markdown
 
 from carina.data.catalogue import Catalogue
-from carina.data.confounding.area import auc
-from carina.evaluation.answers import cached
-from carina.evaluation.metrics import disease_probability
-from carina.evaluation.selection import ask, truth
 from carina.scoring.bundle import Bundle
-from carina.scoring.scorer import Scorer
 
 HEAD = (
     "left out",
@@ -91,23 +84,15 @@ def asked(args: argparse.Namespace, catalogue: Catalogue, name: str, out: Path) 
     recipe = recipe_of(name, [f"model.backbone={args.backbone}", *args.set])
     run = out / Path(name.replace(":", "-")).stem
     bundle = Bundle.open(train(catalogue, recipe, run))
-    films = catalogue.table("test")
-    labels = truth(films, bundle, catalogue)
-    told = ask(films, labels, Scorer(bundle), cached(catalogue, bundle.preparation), None)
-    at = told.scored
-    sick = np.array([each not in bundle.healthy for each in bundle.classes])
-    _, groups = np.unique(films["group"].to_pylist(), return_inverse=True)
-    chances = told.probabilities[at]
-    called: NDArray[np.int64] = chances.argmax(1)
-    ill = sick[labels[at]]
-    there = auc(disease_probability(chances, sick), ill, groups[at].astype(np.int64))
+    found = asked_there(bundle, catalogue)
+    there, ill, called_ill = found.disease, found.ill, found.sick[found.called]
     home = bundle.manifest.training["valid"]
     figures = {
         "auc": [there.value, there.low, there.high],
-        "recall": float(sick[called][ill].mean()),
-        "specificity": float((~sick[called][~ill]).mean()),
-        "covid": int((called == bundle.classes.index(COVID)).sum()),
-        "films": len(at),
+        "recall": float(called_ill[ill].mean()),
+        "specificity": float((~called_ill[~ill]).mean()),
+        "covid": int((found.called == bundle.classes.index(COVID)).sum()),
+        "films": len(ill),
         "home_auc": home["auc_disease"],
         "home_accuracy": home["accuracy"],
     }
@@ -116,7 +101,7 @@ def asked(args: argparse.Namespace, catalogue: Catalogue, name: str, out: Path) 
         f"{area(there)} ({area_of(there.low)}–{area_of(there.high)})",
         f"{figures['recall']:.1%}",
         f"{figures['specificity']:.1%}",
-        f"{figures['covid']} of {len(at)}",
+        f"{figures['covid']} of {len(ill)}",
         f"{home['auc_disease']:.3f}",
         f"{home['accuracy']:.1%}",
     ]
