@@ -14,8 +14,10 @@ from carina.records import Progress
 from carina.training import snapshot
 from carina.training.checkpoint import Checkpoint
 from carina.training.films import Films
+from carina.training.lessons import class_weights
 from carina.training.loop import Split
 from carina.training.optimizer import adamw
+from carina.training.recipe import TrainPart
 
 STAGES = (
     {"size": 32, "epochs": 1, "lr": 1e-2, "frozen": True},
@@ -217,6 +219,22 @@ def test_balanced_weights_help_a_rare_class(small: Any) -> None:
     weights = small.train(balanced, splits=splits).lessons.weights
     assert weights.tolist() == pytest.approx([42 / 60, 42 / 60, 42 / 6])
     assert small.train(small.recipe(), splits=splits).lessons.weights.tolist() == [1, 1, 1]
+
+
+def test_a_prevalence_weighs_classes_as_they_are_where_the_network_will_work(small: Any) -> None:
+    there = dict(zip(small.classes, (8, 1, 1), strict=True))
+    weights = small.train(small.recipe(train={"prevalence": there})).lessons.weights
+    assert weights.tolist() == pytest.approx([2.4, 0.3, 0.3])  # of 60 films, 20 a class, as if 48, 6 and 6
+    frozen = {"size": 32, "epochs": 1, "lr": 1e-2, "frozen": True}
+    train = {"prevalence": there, "augment": "none"}
+    assert small.train(small.recipe(frozen, train=train)).lessons.weights.tolist() == weights.tolist()
+
+
+def test_a_class_without_a_prevalence_weighs_as_it_did() -> None:
+    labels = np.repeat([0, 1, 2], [10, 30, 60])
+    train = TrainPart(prevalence={"Normal": 3, "TB": 1})
+    weights = class_weights(labels, ("Normal", "TB", "distractor"), train)
+    assert weights.tolist() == pytest.approx([3, 1 / 3, 1])
 
 
 def test_label_smoothing_keeps_the_loss_up(small: Any) -> None:

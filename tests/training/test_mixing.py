@@ -53,7 +53,7 @@ def test_a_blended_film_is_the_weighted_mean_of_two() -> None:
 
 def lessons(small: Any, rank: int = 0, world: int = 1, **train: Any) -> Lessons:
     part = TrainPart(**train)
-    return Lessons(small.films(60, 32), part, 3, torch.device("cpu"), rank=rank, world=world)
+    return Lessons(small.films(60, 32), part, small.classes, torch.device("cpu"), rank=rank, world=world)
 
 
 def test_two_devices_see_the_same_mixture_as_one(small: Any) -> None:

@@ -172,6 +172,19 @@ def test_two_cures_for_rare_classes_at_once_are_refused(path: Path) -> None:
         load_recipe(path, ["train.sampling=balanced", "train.class_weights=balanced"])
 
 
+@pytest.mark.parametrize("change", ["train.sampling=balanced", "train.class_weights=balanced"])
+def test_a_prevalence_and_balance_contradict_each_other(path: Path, change: str) -> None:
+    with pytest.raises(
+        RecipeError, match=r"\[train\]: prevalence and \"balanced\" both .* leave one of them out"
+    ):
+        load_recipe(path, ["train.prevalence={Normal = 9, TB = 1}", change])
+
+
+def test_nobody_is_not_a_prevalence(path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"\[train\]\.prevalence: TB: give more than 0"):
+        load_recipe(path, ["train.prevalence={Normal = 9, TB = 0}"])
+
+
 def test_a_ratio_slows_the_first_layers_of_a_single_or_a_found_rate() -> None:
     stages = [{"epochs": 1, "lr": lr, "ratio": 100} for lr in (1e-2, "find")]
     single, found = parse_recipe({"stage": stages}).stage

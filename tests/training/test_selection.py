@@ -133,6 +133,23 @@ def test_what_the_films_cannot_give_is_said(
         select(catalogue, recipe(**data))
 
 
+@pytest.mark.parametrize(
+    ("prevalence", "says"),
+    [
+        ({"Flu": 1, **dict.fromkeys(CLASSES, 1)}, r"\[train\]: prevalence: 'Flu' is not in the catalogue"),
+        ({CLASSES[0]: 1}, rf"\[train\]: prevalence: no number for {CLASSES[1]}, {CLASSES[2]}; say how many"),
+    ],
+)
+def test_a_prevalence_names_every_class_and_no_other(
+    catalogue: Catalogue, prevalence: dict[str, float], says: str
+) -> None:
+    with pytest.raises(RecipeError, match=says):
+        select(
+            catalogue,
+            parse_recipe({"train": {"prevalence": prevalence}, "stage": [{"epochs": 1, "lr": 1e-3}]}),
+        )
+
+
 def test_copies_before_the_split_are_refused_because_they_leak() -> None:
     with pytest.raises(
         RecipeError, match=r"\[data\]\.augment: before_split: copies made before the split leak"

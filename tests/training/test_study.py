@@ -109,6 +109,18 @@ def test_accuracy_at_the_mix_is_the_weighted_recall(done: StudyResult) -> None:
     assert row["accuracy_at_mix"] == pytest.approx(expected)
 
 
+def test_the_row_in_the_headline_is_the_best_on_validation_films_at_the_mix(done: StudyResult) -> None:
+    for row in done.rows:
+        recall = row.history[-1]["recall"]
+        expected = 0.5 * recall["Normal"] + 0.25 * recall["Band in the middle"] + 0.25 * recall["Band below"]
+        assert row.chosen_by == pytest.approx(expected)
+    best = max(done.rows, key=lambda row: row.chosen_by)
+    page = (done.out / "study.html").read_text()
+    assert "Accuracy at the report’s mix" in page
+    assert f"row {best.name}, chosen by its validation films" in page
+    assert "at the mix" in done.table()[0]
+
+
 def test_the_page_refers_to_nothing_outside_itself_and_escapes_what_it_shows(done: StudyResult) -> None:
     page = (done.out / "study.html").read_text()
     assert "Bands &lt;in&gt; noise" in page

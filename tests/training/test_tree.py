@@ -115,6 +115,11 @@ def test_the_shipped_studies_can_be_read_and_the_report_has_eleven_rows() -> Non
     assert len(load_study(RECIPES / "report-small.toml").rows) == 3
 
 
+def test_the_report_learns_from_the_mix_it_is_judged_by() -> None:
+    report = load_study("report")
+    assert all(row.recipe.train.prevalence == report.mix for row in report.rows)
+
+
 def test_the_reports_shared_stages_are_trained_once() -> None:
     nodes = tree([(each.name, each.recipe) for each in load_study("report").rows])
     rows = load_study("report").rows

@@ -21,11 +21,15 @@ from carina.evaluation.study_table import RatePlot, RowResult, worst_class
 def rows_side_by_side(rows: Sequence[RowResult]) -> str:
     """Accuracy, recall of disease and worst-class recall of each row, with 95 % intervals.
 
+    Accuracy is that at the study's mix, if it has one.
+
     What was reported for a row stands as a cross beside our accuracy.
     """
     worst = [worst_class(row.found.metrics) for row in rows]
+    mixed = any(row.mixed for row in rows)
+    accuracy = [row.mixed if mixed else row.found.metrics.accuracy for row in rows]
     panels: list[tuple[str, list[Rate | None], str]] = [
-        ("Accuracy", [row.found.metrics.accuracy for row in rows], "s"),
+        ("Accuracy at the mix" if mixed else "Accuracy", accuracy, "s"),
         ("Recall of disease", [row.found.metrics.detection.sensitivity for row in rows], "o"),
         ("Recall of the worst class", [None if each is None else each.recall for each in worst], "D"),
     ]

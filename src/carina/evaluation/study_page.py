@@ -98,20 +98,21 @@ def render(study: StudyPage, created: str) -> str:
 def _headlines(study: StudyPage, best: RowResult) -> tuple[Headline, ...]:
     """Recall of disease of the row that validation chose; its accuracy; the minutes of all."""
     metrics = best.found.metrics
-    found, accuracy = metrics.detection.sensitivity, metrics.accuracy
+    found, accuracy = metrics.detection.sensitivity, best.mixed or metrics.accuracy
     grade = LABELS[best.found.belief.verdict.grade].lower()
     chosen = f"row {best.name}, chosen by its validation films; verdict on the data: {grade}"
     stated = study.reported.get("accuracy")
+    plain = f"; {percent(metrics.accuracy.value)} of these films" if best.mixed else ""
     beside = f"; reported best: {percent(stated)}" if stated is not None else ""
     hours = study.reported.get("minutes")
     before = f"; reported: {hours:g} min" if hours is not None else ""
     return (
         Headline("Recall of disease (sensitivity)", percent(found.value), interval(found), chosen),
         Headline(
-            "Accuracy",
+            "Accuracy at the report’s mix" if best.mixed else "Accuracy",
             percent(accuracy.value),
             interval(accuracy),
-            f"row {best.name}, {counted(len(metrics.classes), 'class')}; {grade}{beside}",
+            f"row {best.name}, {counted(len(metrics.classes), 'class')}{plain}; {grade}{beside}",
         ),
         Headline("Training time", f"{study.minutes:.1f} min", "", f"shared stages counted once{before}"),
     )
@@ -188,11 +189,11 @@ def _what_it_means(study: StudyPage) -> Section:
 
 def _side_by_side(study: StudyPage) -> Section:
     accuracies = "; ".join(
-        f"row {row.name} {percent(row.found.metrics.accuracy.value)}" for row in study.rows
+        f"row {row.name} {percent((row.mixed or row.found.metrics.accuracy).value)}" for row in study.rows
     )
     chart = Chart(
         study_figures.rows_side_by_side(study.rows),
-        f"Accuracy by row: {accuracies}.",
+        f"Accuracy{' at the mix' if study.mix else ''} by row: {accuracies}.",
         "Points with their 95 % intervals. A cross is what was reported.",
     )
     return Section("rows", "The rows side by side", (chart,))

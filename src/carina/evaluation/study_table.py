@@ -43,7 +43,7 @@ class RowResult:
     minutes: float  # of training, shared stages included
     reported: Mapping[str, Any]
     found: Found
-    chosen_by: float | None  # accuracy on validation films after the last epoch
+    chosen_by: float | None  # accuracy (at the study's mix, if it has one) on validation films at its end
     history: tuple[Mapping[str, Any], ...]
     rates: RatePlot
     finders: tuple[tuple[str, bytes], ...]  # of each sweep for a rate: what it came to, and its curve as SVG
@@ -119,7 +119,10 @@ def worst_class(metrics: Metrics) -> ClassFigures | None:
 
 
 def recommended(rows: Sequence[RowResult]) -> RowResult:
-    """The row with the best accuracy on validation films; never chosen on the films it is judged on."""
+    """The row with the best accuracy on validation films, at the study's mix if it has one.
+
+    Never chosen on the films it is judged on.
+    """
     return max(rows, key=lambda row: -1.0 if row.chosen_by is None else row.chosen_by)
 
 
@@ -130,7 +133,7 @@ COLUMNS = (
     "macro_auc", "recall_disease", "recall_disease_low", "recall_disease_high", "specificity",
     "worst_class", "worst_class_recall", "worst_class_recall_low", "worst_class_recall_high",
     "verdict", "against", "accuracy_difference", "accuracy_difference_low", "accuracy_difference_high",
-    "valid_accuracy", "split", "films",
+    "chosen_by", "split", "films",
     "reported_images", "reported_body", "reported_size", "reported_lr", "reported_epochs",
     "reported_minutes", "reported_augmentation", "reported_accuracy",
 )  # fmt: skip
@@ -163,7 +166,7 @@ def cells(row: RowResult) -> dict[str, Any]:
         "accuracy_difference": difference.value if difference else None,
         "accuracy_difference_low": difference.low if difference else None,
         "accuracy_difference_high": difference.high if difference else None,
-        "valid_accuracy": row.chosen_by,
+        "chosen_by": row.chosen_by,
         "split": row.found.split,
         "films": metrics.films,
     }
@@ -191,7 +194,9 @@ def content(row: RowResult) -> dict[str, Any]:
 
 def terminal_table(rows: Sequence[RowResult]) -> tuple[list[str], list[list[str]]]:
     """Columns and rows for a terminal: what is asked first."""
-    head = ["row", "size", "body", "epochs", "minutes", "accuracy", "reported", "recall of disease", "worst"]
+    mixed = any(row.mixed for row in rows)
+    head = ["row", "size", "body", "epochs", "minutes", "accuracy", *(["at the mix"] if mixed else [])]
+    head += ["reported", "recall of disease", "worst"]
     body = []
     for row in rows:
         metrics, worst = row.found.metrics, worst_class(row.found.metrics)
@@ -204,6 +209,7 @@ def terminal_table(rows: Sequence[RowResult]) -> tuple[list[str], list[list[str]
                 str(row.epochs),
                 f"{row.minutes:.1f}",
                 percent(metrics.accuracy.value),
+                *([percent(row.mixed.value if row.mixed else None)] if mixed else []),
                 DASH if stated is None else percent(stated),
                 percent(metrics.detection.sensitivity.value),
                 DASH if worst is None else f"{percent(worst.recall.value)} {worst.name}",

@@ -8,7 +8,7 @@ epoch k would have shown, so that a stage of up to K epochs is what it would hav
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ class CachedLessons(Lessons):
         self,
         films: Films,
         train: TrainPart,
-        classes: int,
+        classes: Sequence[str],
         network: Network,
         fabric: Fabric,
         *,

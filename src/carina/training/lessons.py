@@ -65,10 +65,17 @@ class Lessons:
     """The training films of one stage on one of ``world`` devices."""
 
     def __init__(
-        self, films: Films, train: TrainPart, classes: int, device: torch.device, *, rank: int, world: int
+        self,
+        films: Films,
+        train: TrainPart,
+        classes: Sequence[str],
+        device: torch.device,
+        *,
+        rank: int,
+        world: int,
     ) -> None:
         self.films, self.train, self.device, self.rank, self.world = films, train, device, rank, world
-        self.weights = class_weights(films.labels, classes, train.class_weights)
+        self.weights = class_weights(films.labels, classes, train)
         self.feed = Feed(films, device)
 
     def epoch(self, epoch: int, batches: int) -> Sequence[Share]:
@@ -131,9 +138,20 @@ def _laid_out(pixels: torch.Tensor) -> torch.Tensor:
     return pixels.contiguous(memory_format=torch.channels_last)
 
 
-def class_weights(labels: NDArray[np.int64], classes: int, kind: str) -> NDArray[np.float32]:
-    """What a film of each class weighs in the loss: 1, or n / (C · n_c) where balanced. (C,)"""
-    if kind == "none":
-        return np.ones(classes, np.float32)
-    counts = np.bincount(labels, minlength=classes)
-    return (len(labels) / (classes * np.maximum(counts, 1))).astype(np.float32)
+def class_weights(labels: NDArray[np.int64], classes: Sequence[str], train: TrainPart) -> NDArray[np.float32]:
+    """What a film of each of the C classes weighs in the loss. (C,)
+
+    1; or n / (C · n_c) where balanced, n films of which n_c are of the class; or, with a prevalence, n / n_c
+    times the class's share of it (the ratio of priors of Saerens et al., Neural Computation 2002, 14:21). A
+    class that the prevalence does not name keeps 1.
+    """
+    counts = np.maximum(np.bincount(labels, minlength=len(classes)), 1)
+    if train.prevalence:
+        there = np.array([train.prevalence.get(name, 0.0) for name in classes])
+        named = there > 0
+        weights = np.ones(len(classes))
+        weights[named] = there[named] / there.sum() * counts[named].sum() / counts[named]
+        return weights.astype(np.float32)
+    if train.class_weights == "balanced":
+        return (len(labels) / (len(classes) * counts)).astype(np.float32)
+    return np.ones(len(classes), np.float32)

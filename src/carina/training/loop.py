@@ -192,7 +192,7 @@ class Loop:
             self.lessons = CachedLessons(
                 split.train,
                 train,
-                len(self.classes),
+                self.classes,
                 self.network,
                 fabric,
                 views=self.views,
@@ -203,7 +203,7 @@ class Loop:
             self.lessons = Lessons(
                 split.train,
                 train,
-                len(self.classes),
+                self.classes,
                 fabric.device,
                 rank=fabric.global_rank,
                 world=fabric.world_size,

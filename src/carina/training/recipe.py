@@ -27,6 +27,9 @@ Metric = Literal[
 ]
 
 
+Prevalence = dict[str, Annotated[float, Field(gt=0)]]  # counts or shares
+
+
 class DataPart(Option):
     """``[data]``: which films, and how many at a time."""
 
@@ -75,6 +78,9 @@ class TrainPart(Option):
     weight_decay: Annotated[float, Field(ge=0)] = 0.01  # fastai's default; none on norms and biases
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     class_weights: Literal["none", "balanced"] = "none"
+    prevalence: Prevalence = Field(
+        default_factory=dict
+    )  # films of each class where it will work; {}: as here
     balance: Literal["none", "source"] = "none"  # show the sources of each class equally often
     precision: Precision = "auto"
     augment: Augment = Augment()
@@ -114,6 +120,10 @@ class TrainPart(Option):
             raise ValueError(
                 'sampling = "balanced" and class_weights = "balanced" both make up for rare classes, and '
                 "together twice; choose one"
+            )
+        if self.prevalence and (self.sampling == "balanced" or self.class_weights == "balanced"):
+            raise ValueError(
+                'prevalence and "balanced" both say how much each class counts; leave one of them out'
             )
         if self.frozen_views and (self.mixup or self.cutmix):
             raise ValueError(

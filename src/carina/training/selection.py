@@ -66,6 +66,8 @@ def select(catalogue: Catalogue, recipe: Recipe) -> tuple[tuple[str, ...], dict[
     """
     data, seed = recipe.data, recipe.train.seed
     classes = _classes(catalogue, data.classes)
+    if recipe.train.prevalence:
+        _check_all_named(catalogue, recipe.train.prevalence, classes)
     parts = {side: _part(catalogue, side, classes) for side in SIDES}
     if data.distractor is not None:
         _check_known(catalogue, "distractor", data.distractor.from_, classes)
@@ -86,12 +88,24 @@ def _classes(catalogue: Catalogue, wanted: Sequence[str] | None) -> tuple[str, .
     return classes
 
 
-def _check_known(catalogue: Catalogue, key: str, names: Sequence[str], known: Sequence[str]) -> None:
+def _check_known(
+    catalogue: Catalogue, key: str, names: Sequence[str], known: Sequence[str], *, part: str = "data"
+) -> None:
     unknown = [name for name in names if name not in known]
     if unknown:
         of = "is not in" if unknown[0] not in catalogue.classes else "is left out of this run's classes from"
         raise RecipeError(
-            f"[data]: {key}: {unknown[0]!r} {of} the catalogue {catalogue.root}; it has {', '.join(known)}"
+            f"[{part}]: {key}: {unknown[0]!r} {of} the catalogue {catalogue.root}; it has {', '.join(known)}"
+        )
+
+
+def _check_all_named(catalogue: Catalogue, prevalence: Mapping[str, float], classes: Sequence[str]) -> None:
+    _check_known(catalogue, "prevalence", list(prevalence), classes, part="train")
+    lacking = [name for name in classes if name not in prevalence]
+    if lacking:
+        raise RecipeError(
+            f"[train]: prevalence: no number for {', '.join(lacking)}; say how many films of each class "
+            "there are where the network will work"
         )
 
 

@@ -67,6 +67,7 @@ class StudyResult:
         """What stands below the table: whether to believe it, which row to use, what sharing saved."""
         best = recommended(self.rows)
         accuracy = with_interval(best.found.metrics.accuracy)
+        accuracy += f", {with_interval(best.mixed)} at the mix" if best.mixed else ""
         said = [f"{label:<28} {text}" for label, text in best.found.belief.lines()]
         said.append(f"{'Best on validation films':<28} row {best.name}; {best.found.split}: {accuracy}")
         said.extend(
@@ -206,7 +207,7 @@ class _Job:
             minutes=float(bundle.manifest.training["minutes"]),
             reported=row.reported.known(),
             found=found,
-            chosen_by=_chosen_by(row.recipe, history),
+            chosen_by=_chosen_by(row.recipe, history, self.plan.mix),
             history=history,
             rates=rate_plot(settled),
             finders=_finders(bundle, run),
@@ -239,10 +240,15 @@ class _Job:
         return self.root / "rows" / row
 
 
-def _chosen_by(recipe: Recipe, history: Sequence[Mapping[str, Any]]) -> float | None:
-    """The accuracy on validation films of the epoch whose weights the row ends with."""
-    train_ = recipe.train
-    return shipped(history, train_.metric, train_.patience)["accuracy"] if history else None
+def _chosen_by(recipe: Recipe, history: Sequence[Mapping[str, Any]], mix: Mapping[str, int]) -> float | None:
+    """Accuracy on validation films, at the mix if there is one, of the epoch whose weights it ends with."""
+    if not history:
+        return None
+    ends_with = shipped(history, recipe.train.metric, recipe.train.patience)
+    if not mix:
+        return ends_with["accuracy"]
+    recalls = [ends_with["recall"].get(name) for name in mix]
+    return None if None in recalls else float(np.average(recalls, weights=list(mix.values())))
 
 
 def augmentation_text(recipe: Recipe) -> str:
@@ -251,6 +257,7 @@ def augmentation_text(recipe: Recipe) -> str:
     copies, dummy = data.augment, data.distractor
     words = [
         f"{data.per_class} of each class" if data.per_class else "",
+        "weighed by prevalence" if train.prevalence else "",
         f"every {copies.every}. {copies.class_} × {copies.copies}" if copies else "",
         f"“{dummy.name}” of {dummy.count} from {listed(dummy.from_)}" if dummy else "",
         f"mixup {train.mixup:g}" if train.mixup else "",
