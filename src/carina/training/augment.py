@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from carina.training import dice
+from carina.training.films import sent
 from carina.training.recipe import Augment
 
 
@@ -26,18 +27,18 @@ def augment(
     if limits.resolution:
         pixels = coarsened(pixels, 1 - limits.resolution * np.maximum(0, sway[:, 13]))
     if limits.rotate or limits.scale or limits.aspect or limits.shift or limits.flip:
-        theta = torch.from_numpy(_affine(sway, drawn[:, 6] < 0.5, limits)).to(pixels.device)
+        theta = sent(_affine(sway, drawn[:, 6] < 0.5, limits), pixels.device)
         grid = affine_grid(theta, pixels.shape[-1])
         pixels = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     if limits.brightness or limits.contrast:
         gain = 1 + limits.contrast * sway[:, 4]
         lift = 127.5 * (1 - gain) + 255 * limits.brightness * sway[:, 5]
         tone = np.stack([gain, lift]).astype(np.float32)[:, :, None, None, None]
-        gain_lift = torch.from_numpy(tone).to(pixels.device)  # (2, B, 1, 1, 1)
+        gain_lift = sent(tone, pixels.device)  # (2, B, 1, 1, 1)
         pixels = (pixels * gain_lift[0] + gain_lift[1]).clamp_(0, 255)
     if limits.gamma:
         exponent = ((1 + limits.gamma) ** sway[:, 7]).astype(np.float32)[:, None, None, None]
-        pixels = (pixels / 255).pow_(torch.from_numpy(exponent).to(pixels.device)).mul_(255)
+        pixels = (pixels / 255).pow_(sent(exponent, pixels.device)).mul_(255)
     if limits.erase:
         pixels = _erased(pixels, drawn[:, 8] < limits.erase, drawn[:, 9:13])
     return pixels
@@ -53,7 +54,7 @@ def coarsened(pixels: torch.Tensor, shares: NDArray[np.float64]) -> torch.Tensor
     sides = np.maximum(1, np.round(size * shares).astype(np.int64))
     done = pixels.clone()
     for side in np.unique(sides[sides < size]).tolist():
-        at = torch.from_numpy(np.flatnonzero(sides == side)).to(pixels.device)
+        at = sent(np.flatnonzero(sides == side), pixels.device)
         small = F.interpolate(pixels[at], (side, side), mode="bilinear", align_corners=False, antialias=True)
         done[at] = F.interpolate(small, (size, size), mode="bilinear", align_corners=False)
     return done
@@ -87,7 +88,7 @@ def shown(
     """
     if not limits.is_off or copies is None or not copies.any():
         return augment(pixels, ids, limits, seed=seed, epoch=epoch)
-    places = torch.from_numpy(np.flatnonzero(copies)).to(pixels.device)
+    places = sent(np.flatnonzero(copies), pixels.device)
     pixels[places] = augment(pixels[places], ids[copies], Augment(), seed=seed, epoch=0)
     return pixels
 
@@ -101,8 +102,8 @@ def _erased(pixels: torch.Tensor, chosen: NDArray[np.bool_], drawn: NDArray[np.f
     size = pixels.shape[-1]
     area, ratio = 0.02 + 0.18 * drawn[:, 0], 3.0 ** (2 * drawn[:, 1] - 1)
     sides = np.sqrt(np.stack([area * ratio, area / ratio], 1)) * chosen[:, None]  # (B, 2) height, width
-    low = torch.from_numpy(np.stack([drawn[:, 2:] - sides / 2, drawn[:, 2:] + sides / 2]) * size)
-    first, last = low.float().to(pixels.device)  # (B, 2) each
+    ends = np.stack([drawn[:, 2:] - sides / 2, drawn[:, 2:] + sides / 2]) * size
+    first, last = sent(ends.astype(np.float32), pixels.device)  # (B, 2) each
     line = torch.arange(size, device=pixels.device) + 0.5
     inside = (line >= first[..., None]) & (line < last[..., None])  # (B, 2, S)
     box = inside[:, 0, :, None] & inside[:, 1, None, :]

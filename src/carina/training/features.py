@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from lightning.fabric import Fabric
 
-from carina.training.films import Films
+from carina.training.films import Films, sent
 from carina.training.lessons import Batch, Lessons, Share
 from carina.training.network import Network
 from carina.training.recipe import TrainPart
@@ -83,6 +83,6 @@ def embed(network: Network, look: Look, count: int, fabric: Fabric, tell: Tell) 
         if len(mine):
             pixels = look(Share(mine, np.zeros_like(mine))).contiguous(memory_format=torch.channels_last)
             with fabric.autocast():
-                known[torch.from_numpy(mine).to(fabric.device)] = network.embed(pixels)
+                known[sent(mine, fabric.device)] = network.embed(pixels)
         tell(int(chosen[-1]) + 1, count)
     return fabric.all_reduce(known, reduce_op="sum")

@@ -32,6 +32,11 @@ class Films:
         return len(self.rows)
 
 
+def sent(values: NDArray[np.generic], device: torch.device) -> torch.Tensor:
+    """The values on a device. A GPU is not waited for: ordinary memory has been read when this returns."""
+    return torch.from_numpy(values).to(device, non_blocking=device.type == "cuda")
+
+
 class Feed:
     """Films on their way to a device. Where a GPU has the room, all of them wait there from the start."""
 
@@ -42,9 +47,9 @@ class Feed:
     def batch(self, which: NDArray[np.int64]) -> torch.Tensor:
         """The films at these places of the split. (B,) → (B, 1, S, S) float32 in [0, 255]"""
         if self._resident is not None:
-            chosen = self._resident[torch.from_numpy(which).to(self.device, non_blocking=True)]
+            chosen = self._resident[sent(which, self.device)]
         else:
-            chosen = torch.from_numpy(self.films.pixels[self.films.rows[which]]).to(self.device)
+            chosen = sent(self.films.pixels[self.films.rows[which]], self.device)
         return chosen.unsqueeze(1).float()
 
     def _move(self) -> torch.Tensor | None:

@@ -10,7 +10,7 @@ from lightning.fabric import Fabric
 from numpy.typing import NDArray
 
 from carina.training.features import Tell, embed
-from carina.training.films import Feed, Films
+from carina.training.films import Feed, Films, sent
 from carina.training.network import Network
 
 
@@ -43,5 +43,5 @@ class Judge:
             if len(mine):
                 pixels = self._feed.batch(mine).contiguous(memory_format=torch.channels_last)
                 with fabric.autocast():
-                    logits[torch.from_numpy(mine).to(fabric.device)] = network(pixels).float()
+                    logits[sent(mine, fabric.device)] = network(pixels).float()
         return fabric.all_reduce(logits, reduce_op="sum").cpu().numpy()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from carina.training import dice, mixing
 from carina.training.augment import shown
 from carina.training.balance import by_source, visits
-from carina.training.films import Feed, Films
+from carina.training.films import Feed, Films, sent
 from carina.training.recipe import TrainPart
 
 
@@ -130,7 +130,7 @@ class Lessons:
         return (self.weights[self.films.labels[share.which]] * part).astype(np.float32)
 
     def _there(self, values: NDArray[np.generic]) -> torch.Tensor:
-        return torch.from_numpy(values).to(self.device)
+        return sent(values, self.device)
 
 
 def _laid_out(pixels: torch.Tensor) -> torch.Tensor:

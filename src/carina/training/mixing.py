@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from carina.training import dice
+from carina.training.films import sent
 from carina.training.recipe import TrainPart
 
 _POINTS = 4096  # of the table that the shares are read from
@@ -53,11 +54,11 @@ def blend(pixels: torch.Tensor, others: torch.Tensor, mix: Mix) -> torch.Tensor:
     """The films with the others mixed in. Both (B, 1, S, S) float32 → the same"""
     cut = mix.box[:, 1] > mix.box[:, 0]
     keep = np.where(cut, 1.0, mix.keep).astype(np.float32)[:, None, None, None]
-    mixed = torch.lerp(others, pixels, torch.from_numpy(keep).to(pixels.device)) if not cut.all() else pixels
+    mixed = torch.lerp(others, pixels, sent(keep, pixels.device)) if not cut.all() else pixels
     if not cut.any():
         return mixed
     line = torch.arange(pixels.shape[-1], device=pixels.device)
-    top, bottom, left, right = torch.from_numpy(mix.box).to(pixels.device).T.unsqueeze(2)  # (B, 1) each
+    top, bottom, left, right = sent(mix.box, pixels.device).T.unsqueeze(2)  # (B, 1) each
     rows, columns = (line >= top) & (line < bottom), (line >= left) & (line < right)  # (B, S)
     return torch.where((rows[:, :, None] & columns[:, None, :])[:, None], others, mixed)
 
