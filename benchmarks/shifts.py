@@ -12,60 +12,23 @@ a hospital; it says which changes a network has learned to look past.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from real import markdown
 
 from carina.data.catalogue import Catalogue
 from carina.data.confounding.area import auc
 from carina.data.pixels import PixelCache
 from carina.evaluation.metrics import disease_probability
+from carina.evaluation.robustness import AS_THEY_ARE, CHANGES
 from carina.evaluation.selection import truth
 from carina.scoring.bundle import Bundle
 from carina.scoring.scorer import Scorer
 
 Square = NDArray[np.uint8]
 _BATCH = 64
-
-
-def _resized(film: Square, side: int) -> Square:
-    return np.asarray(Image.fromarray(film).resize((side, side), Image.Resampling.BILINEAR), np.uint8)
-
-
-def _cropped(film: Square, share: float) -> Square:
-    cut = round(len(film) * share)
-    return _resized(film[cut : len(film) - cut, cut : len(film) - cut], len(film))
-
-
-def _framed(film: Square, above: float, beside: float) -> Square:
-    """Smaller, within black bars of these shares of a side."""
-    size = len(film)
-    top, left = round(size * above), round(size * beside)
-    framed = np.zeros_like(film)
-    inner = Image.fromarray(film).resize((size - 2 * left, size - 2 * top), Image.Resampling.BILINEAR)
-    framed[top : size - top, left : size - left] = np.asarray(inner)
-    return framed
-
-
-def _toned(film: Square, exponent: float = 1.0, gain: float = 1.0, lift: float = 0.0) -> Square:
-    return np.asarray(255 * gain * (film / 255.0) ** exponent + lift, np.uint8)
-
-
-CHANGES: dict[str, Callable[[Square], Square]] = {
-    "as they are": lambda film: film,
-    "5 % of each side cut off": lambda film: _cropped(film, 0.05),
-    "10 % of each side cut off": lambda film: _cropped(film, 0.10),
-    "12 % black on each side": lambda film: _framed(film, 0.12, 0.12),
-    "black bars above and below, 14 %": lambda film: _framed(film, 0.14, 0.0),
-    "brighter (exponent 0.6)": lambda film: _toned(film, 0.6),
-    "darker (exponent 1.6)": lambda film: _toned(film, 1.6),
-    "little contrast (60 %)": lambda film: _toned(film, gain=0.6, lift=40),
-    "half the resolution": lambda film: _resized(_resized(film, len(film) // 2), len(film)),
-}
 
 
 def main() -> None:
@@ -107,7 +70,7 @@ def table(catalogue: Catalogue, bundle: Bundle, source: str) -> str:
     threshold = most_accurate(asked(squares), ill)
     squares, ill, groups = sides["test"]
     rows = []
-    for name, change in CHANGES.items():
+    for name, change in {AS_THEY_ARE: np.asarray, **CHANGES}.items():
         chances = asked(np.stack([change(square) for square in squares]))
         called = chances >= threshold
         area = auc(chances, ill, groups.astype(np.int64))

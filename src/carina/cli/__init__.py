@@ -229,6 +229,13 @@ def evaluate(
         Path | None,
         typer.Option(help="Write the bundle with these figures on its card: a new folder, or its own."),
     ] = None,
+    robustness: Annotated[
+        bool,
+        typer.Option(
+            "--robustness",
+            help="Ask again with films framed, exposed and shrunk otherwise; nine times as long.",
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
 ) -> None:
     """Say what a bundle may claim on films it was not trained on."""
@@ -244,6 +251,7 @@ def evaluate(
             run=run,
             site=site,
             card=card,
+            robust=robustness,
             seed=seed,
             progress=tell,
         )

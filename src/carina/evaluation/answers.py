@@ -82,6 +82,22 @@ def looks(scorer: Scorer, films: pa.Table, cache: PixelCache | None) -> Iterator
         yield None if isinstance(answer, Refusal) else Look(answer.prepared, answer.cam)
 
 
+def squares(scorer: Scorer, films: pa.Table, cache: PixelCache | None) -> Iterator[NDArray[np.uint8]]:
+    """Each film of ``films`` as the network sees it, (S, S) uint8, in order, a few in memory at a time.
+
+    The films are those that have an answer: one that is refused now has changed since, and raises DataError.
+    """
+    if cache is not None:
+        hashes = films["sha256"].to_pylist()
+        for start in range(0, len(hashes), _CHUNK):
+            yield from cache.array(hashes[start : start + _CHUNK])
+        return
+    for answer in _predictions(scorer, films):
+        if isinstance(answer, Refusal):
+            raise DataError(f"{answer.path}: {answer.reason}; it could be read a moment ago")
+        yield answer.prepared
+
+
 def cached(catalogue: Catalogue, preparation: Preparation) -> PixelCache | None:
     """The packed pixels of this preparation, where a training left whole ones; otherwise None."""
     if not (catalogue.root / "pixels" / preparation.fingerprint()).is_dir():

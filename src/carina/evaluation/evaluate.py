@@ -20,7 +20,7 @@ from carina.data.catalogue import Catalogue
 from carina.data.confounding.audit import verdict_on
 from carina.data.pixels import PixelCache
 from carina.errors import MissingExtra, OutputError
-from carina.evaluation.answers import Tell, cached
+from carina.evaluation.answers import Tell, cached, squares
 from carina.evaluation.card import FIGURES
 from carina.evaluation.contamination import Contamination
 from carina.evaluation.contamination import warning as contamination_warning
@@ -33,12 +33,20 @@ from carina.scoring.operating import Site, operating_point, sites
 from carina.scoring.scorer import Scorer
 
 try:
-    from carina.evaluation import claim_sections, group_sections, headline, report, results
+    from carina.evaluation import (
+        claim_sections,
+        group_sections,
+        headline,
+        report,
+        results,
+        robustness_sections,
+    )
     from carina.evaluation.belief import Belief, belief
     from carina.evaluation.metrics import Metrics, measure, top_losses
     from carina.evaluation.pictures import film_pictures, sample_rows
     from carina.evaluation.predictions import Predictions
     from carina.evaluation.promises import Claims, claims
+    from carina.evaluation.robustness import Changed, robustness
     from carina.evaluation.sections import Evidence
     from carina.evaluation.selection import ask, chosen_on_them, known_films, truth
     from carina.evaluation.subgroups import Subgroup, called_diseased, subgroups
@@ -74,6 +82,7 @@ def evaluate(
     run: str | os.PathLike[str] | None = None,
     site: str | None = None,
     card: str | os.PathLike[str] | None = None,
+    robust: bool = False,
     seed: int = 0,
     progress: Callable[[Progress], None] | None = None,
 ) -> Evaluation:
@@ -82,7 +91,8 @@ def evaluate(
     ``run`` names the run folder whose training curves are shown (default: the one the bundle lies
     in). ``site`` names the operating points to hold against these films (default: those of the only
     site the bundle has). ``card`` is where the bundle is written with these figures on its card (its own
-    folder, or a new one). ``seed`` is that of the resampled intervals. Raises ``MissingExtra`` without
+    folder, or a new one). ``robust`` asks again about the films framed, exposed and shrunk otherwise, nine
+    times as long. ``seed`` is that of the resampled intervals. Raises ``MissingExtra`` without
     the ``report`` extra, ``BundleError`` and ``CatalogueError`` for what cannot be opened, ``ClaimError``
     for a site that is unknown, ``DataError`` when the two do not fit together or no film can be scored,
     ``RunError`` for a damaged history and ``OutputError`` when the results cannot be written.
@@ -91,7 +101,7 @@ def evaluate(
     catalogue = catalogue if isinstance(catalogue, Catalogue) else Catalogue.open(Path(catalogue))
     _check_place(Path(out), catalogue)
     with claimed(Path(out)) as folder:
-        return _evaluated(bundle, catalogue, split, folder, run, site, card, seed, progress)
+        return _evaluated(bundle, catalogue, split, folder, run, site, card, robust, seed, progress)
 
 
 def _evaluated(
@@ -102,6 +112,7 @@ def _evaluated(
     run: str | os.PathLike[str] | None,
     site: str | None,
     card: str | os.PathLike[str] | None,
+    robust: bool,
     seed: int,
     progress: Tell | None,
 ) -> Evaluation:
@@ -123,12 +134,28 @@ def _evaluated(
     warnings = (*claim_sections.spoken(claimed), *untested, *_warnings(predictions, metrics, known, split))
     believed = belief(predictions, verdict_on(catalogue), bundle.manifest, catalogue.fingerprint, seed=seed)
     groups = subgroups(predictions, called_diseased(predictions), seed=seed)
+    changed: tuple[Changed, ...] = ()
+    if robust:
+        points = None if calibrated is None else calibrated[1]
+        seen = squares(scorer, predictions.films.take(predictions.scored), cache)
+        changed = robustness(predictions, seen, scorer, points, same_films=same, seed=seed, tell=progress)
     content = results.content(
-        bundle, catalogue, split, seed, predictions, metrics, believed, known, warnings, claimed, groups
+        bundle,
+        catalogue,
+        split,
+        seed,
+        predictions,
+        metrics,
+        believed,
+        known,
+        warnings,
+        claimed,
+        groups,
+        changed,
     )
     _tell(progress, "measure", 1)
     shown = _evidence(
-        content, predictions, metrics, believed, warnings, history, scorer, cache, claimed, groups
+        content, predictions, metrics, believed, warnings, history, scorer, cache, claimed, groups, changed
     )
     page = report.render(shown)
     results.write(folder, predictions.table(), page, content)
@@ -141,6 +168,7 @@ def _evaluated(
         *headline.lines(metrics, believed),
         *claim_sections.lines(claimed),
         *group_sections.lines(predictions),
+        *robustness_sections.lines(changed),
     )
     return Evaluation(folder, content, said, warnings)
 
@@ -223,6 +251,7 @@ def _evidence(
     cache: PixelCache | None,
     claimed: Claims,
     groups: tuple[Subgroup, ...],
+    changed: tuple[Changed, ...],
 ) -> Evidence:
     whole = predictions.scored
     labels, split, bundle = predictions.labels[whole], content["split"], content["bundle"]
@@ -256,6 +285,7 @@ def _evidence(
         worst=film_pictures(predictions, worst, scorer, cache),
         claims=claimed,
         groups=groups,
+        changed=changed,
     )
 
 

@@ -26,6 +26,7 @@ from carina.evaluation.contamination import Contamination
 from carina.evaluation.metrics import Metrics
 from carina.evaluation.predictions import Predictions
 from carina.evaluation.promises import Claims
+from carina.evaluation.robustness import Changed
 from carina.evaluation.subgroups import Subgroup
 from carina.evaluation.writing import write_all
 from carina.scoring.bundle import Bundle
@@ -45,6 +46,7 @@ def content(
     warnings: tuple[str, ...],
     claims: Claims,
     groups: tuple[Subgroup, ...] = (),
+    changed: tuple[Changed, ...] = (),
 ) -> dict[str, Any]:
     """What ``metrics.json`` says."""
     rows = zip(predictions.column("path"), predictions.labels, predictions.refused, strict=True)
@@ -73,6 +75,7 @@ def content(
         "metrics": asdict(metrics),
         "claims": {key: value for key, value in asdict(claims).items() if key != "watch"},
         "subgroups": [asdict(each) for each in groups],
+        "robustness": [asdict(each) for each in changed],
         "abstained": _abstained(predictions),
     }
 

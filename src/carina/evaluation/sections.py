@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from carina.evaluation import claim_sections, figures, group_sections
+from carina.evaluation import claim_sections, figures, group_sections, robustness_sections
 from carina.evaluation.belief import Belief
 from carina.evaluation.blocks import Block, Card, Chart, Gallery, Paragraph, Section, Table
 from carina.evaluation.bootstrap import Rate
@@ -23,6 +23,7 @@ from carina.evaluation.metrics import Metrics, curve, disease_probability
 from carina.evaluation.pictures import FilmPicture
 from carina.evaluation.predictions import Predictions
 from carina.evaluation.promises import Claims
+from carina.evaluation.robustness import Changed
 from carina.evaluation.subgroups import Subgroup
 from carina.evaluation.wording import DASH, area_value, counted, interval, listed, percent, with_interval
 
@@ -43,6 +44,7 @@ class Evidence:
     worst: tuple[FilmPicture, ...] = ()
     claims: Claims | None = None
     groups: tuple[Subgroup, ...] = ()
+    changed: tuple[Changed, ...] = ()
 
 
 def disease_classes(evidence: Evidence) -> Section:
@@ -116,6 +118,11 @@ def probabilities(evidence: Evidence) -> Section:
 def groups(evidence: Evidence) -> Section:
     """Recall and specificity by age band, sex, view and source."""
     return group_sections.subgroups(evidence.groups)
+
+
+def robustness(evidence: Evidence) -> Section:
+    """What another framing, exposure or sharpness would do to the figures."""
+    return robustness_sections.robustness(evidence.changed)
 
 
 def would_be_refused(evidence: Evidence) -> Section:
@@ -324,6 +331,7 @@ SECTIONS: tuple[Callable[[Evidence], Section], ...] = (
     operating_points,
     meaning,
     likeness,
+    robustness,
     healthy_against_diseased,
     probabilities,
     sets,
