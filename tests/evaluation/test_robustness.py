@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,22 @@ import pytest
 
 from carina.errors import DataError
 from carina.evaluation.answers import squares
+from carina.evaluation.bootstrap import Area, Rate
 from carina.evaluation.evaluate import evaluate
-from carina.evaluation.robustness import AS_THEY_ARE, CHANGES, blurred, cropped, framed, toned
+from carina.evaluation.promises import Found, Held
+from carina.evaluation.robustness import (
+    AS_THEY_ARE,
+    CHANGES,
+    Changed,
+    blurred,
+    changes,
+    cropped,
+    framed,
+    toned,
+)
 from carina.evaluation.robustness_sections import lines
+from carina.evaluation.robustness_sections import robustness as robustness_section
+from carina.images.preparation import Preparation
 from carina.scoring.bundle import Bundle
 from carina.scoring.scorer import Scorer
 from tests.bundles import tiny_bundle
@@ -92,7 +106,41 @@ def test_page_and_terminal_say_the_worst_of_it(asked: dict[str, Any]) -> None:
     page = (asked["with"].out / "report.html").read_text()
     assert "framed, exposed or shrunk otherwise" in page
     assert "12 % black on each side" in page
-    assert any(line.startswith("Worst when framed otherwise") for line in asked["with"].headline)
+    assert any(line.startswith("Framed or exposed otherwise") for line in asked["with"].headline)
+
+
+def test_the_terminal_names_the_lowest_figures_and_the_promises_that_break() -> None:
+    usual = changed(AS_THEY_ARE, 0.9, 0.5, "kept")
+    assert lines([usual, changed("b", 0.8, 0.5, "kept"), changed("a", 0.85, 0.7, "broken")]) == (
+        "Framed or exposed otherwise     recall of disease 80.0 % with b; as they are 90.0 %",
+        "                                specificity nowhere below 50.0 %",
+        "                                the 95 % promise would be broken: a",
+    )
+
+
+def changed(name: str, recall: float, specificity: float, verdict: Any) -> Changed:
+    """Made-up figures under one change, of a bundle with one operating point."""
+    rates = (Rate(value, value, value, 9, 10, 10) for value in (recall, specificity))
+    found = Found(9, 10, recall, recall, recall)
+    point = Held(0.95, 0.95, False, 0.5, 0.95, verdict, found, found, {}, 20, 5)
+    return Changed(name, Area(0.9, 0.8, 1.0, 10, 10), *rates, (point,))
+
+
+def test_a_promise_for_each_disease_shows_the_one_that_is_found_worst() -> None:
+    worst, better = Found(1, 10, 0.1, 0.0, 0.4), Found(9, 10, 0.9, 0.6, 1.0)
+    usual = changed(AS_THEY_ARE, 0.9, 0.5, "not tested")
+    point = dataclasses.replace(usual.points[0], per_class=True, classes={"TB": worst, "Flu": better})
+    table = robustness_section([dataclasses.replace(usual, points=(point,))]).blocks[-1]
+    assert table.rows[0][1:] == ("10.0 % (1 of 10)", "90.0 % (9 of 10)")
+    assert "can only break a promise" in table.caption
+
+
+def test_what_the_preparation_undoes_is_not_asked_and_the_page_says_so() -> None:
+    left = changes(Preparation(64, trim=True, tone="equalised"))
+    assert not any("black" in name or "bright" in name or "contrast" in name for name in left)
+    assert changes(Preparation(64)) == dict(CHANGES)
+    shown = [changed(name, 0.9, 0.5, "kept") for name in (AS_THEY_ARE, *left)]
+    assert "brighter (exponent 0.6); darker" in robustness_section(shown).blocks[0].text
 
 
 def test_nobody_is_asked_who_did_not_want_it(asked: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from carina.training.lessons import class_weights
 from carina.training.loop import Split
 from carina.training.optimizer import adamw
 from carina.training.recipe import TrainPart
+from carina.training.stopping import shipped
 
 STAGES = (
     {"size": 32, "epochs": 1, "lr": 1e-2, "frozen": True},
@@ -228,6 +229,28 @@ def test_a_prevalence_weighs_classes_as_they_are_where_the_network_will_work(sma
     frozen = {"size": 32, "epochs": 1, "lr": 1e-2, "frozen": True}
     train = {"prevalence": there, "augment": "none"}
     assert small.train(small.recipe(frozen, train=train)).lessons.weights.tolist() == weights.tolist()
+
+
+def test_a_batch_without_the_heavy_class_does_not_count_for_more(small: Any) -> None:
+    there = dict(zip(small.classes, (98, 1, 1), strict=True))
+    lessons = small.train(small.recipe(train={"prevalence": there})).lessons
+    for share in lessons.epoch(0, 6):
+        batch = lessons.batch(share, 0)
+        assert batch.total == len(share)
+        assert batch.weight.tolist() == pytest.approx(
+            lessons.weights[lessons.films.labels[share.which]].tolist()
+        )
+
+
+def test_patience_looks_where_the_network_will_work(small: Any) -> None:
+    there = dict(zip(small.classes, (1000, 1, 1), strict=True))
+    train = {"prevalence": there, "patience": 2}
+    history = small.train(small.recipe({"size": 32, "epochs": 6, "lr": 1e-2}, train=train)).position.history
+    for record in history:
+        assert record["accuracy_at_prevalence"] == pytest.approx(record["recall"]["Normal"], abs=0.01)
+    last = shipped(history, "accuracy", 2)
+    assert last["accuracy_at_prevalence"] == max(each["accuracy_at_prevalence"] for each in history)
+    assert "accuracy_at_prevalence" not in small.train(small.recipe()).position.history[0]
 
 
 def test_a_class_without_a_prevalence_weighs_as_it_did() -> None:

@@ -70,6 +70,13 @@ def test_two_devices_see_the_same_mixture_as_one(small: Any) -> None:
     torch.testing.assert_close(parts, whole.loss(logits, 0.1))
 
 
+def test_a_mixture_at_a_prevalence_is_divided_by_its_films(small: Any) -> None:
+    made = lessons(small, mixup=0.5, prevalence=dict(zip(small.classes, (8.0, 1.0, 1.0), strict=True)))
+    batch = made.batch(made.epoch(0, 4)[0], 0)
+    assert batch.total == len(batch.labels)
+    assert made.weights.mean() == pytest.approx(1)
+
+
 def test_the_loss_of_a_mixture_is_shared_between_both_labels(small: Any) -> None:
     made = lessons(small, mixup=0.5)
     batch = made.batch(made.epoch(0, 4)[0], 0)

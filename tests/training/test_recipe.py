@@ -180,9 +180,28 @@ def test_a_prevalence_and_balance_contradict_each_other(path: Path, change: str)
         load_recipe(path, ["train.prevalence={Normal = 9, TB = 1}", change])
 
 
-def test_nobody_is_not_a_prevalence(path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"\[train\]\.prevalence: TB: give more than 0"):
-        load_recipe(path, ["train.prevalence={Normal = 9, TB = 0}"])
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("{Normal = 9, TB = 0}", r"\[train\]\.prevalence: TB: give more than 0"),
+        ("{Normal = 9, TB = true}", r"\[train\]\.prevalence: TB: give a number"),
+        ("{Normal = 9, TB = '3'}", r"\[train\]\.prevalence: TB: give a number"),
+        ("{Normal = 9, TB = nan}", r"\[train\]\.prevalence: TB: give (a number|more than 0)"),
+        (
+            "{Normal = 1e9, TB = 1}",
+            r"\[train\]: prevalence: one class is (more than|over) 1,000,000 times as frequent",
+        ),
+        ("5", r"\[train\]: prevalence: give a number of films for each class, names with spaces in quotes"),
+        ("{Other Findings = 3}", r"\[train\]: prevalence: give a number of films for each class"),
+    ],
+)
+def test_what_is_no_prevalence_is_said_with_what_to_write(path: Path, value: str, says: str) -> None:
+    with pytest.raises(RecipeError, match=says):
+        load_recipe(path, [f"train.prevalence={value}"])
+
+
+def test_no_prevalence_can_be_said(path: Path) -> None:
+    assert load_recipe(path, ["train.prevalence={}"]).train.prevalence == {}
 
 
 def test_a_ratio_slows_the_first_layers_of_a_single_or_a_found_rate() -> None:

@@ -136,8 +136,14 @@ def test_what_the_films_cannot_give_is_said(
 @pytest.mark.parametrize(
     ("prevalence", "says"),
     [
-        ({"Flu": 1, **dict.fromkeys(CLASSES, 1)}, r"\[train\]: prevalence: 'Flu' is not in the catalogue"),
-        ({CLASSES[0]: 1}, rf"\[train\]: prevalence: no number for {CLASSES[1]}, {CLASSES[2]}; say how many"),
+        (
+            {"Flu": 1, **dict.fromkeys(CLASSES, 1)},
+            r"\[train\]: prevalence: 'Flu' not among the classes of this run; give",
+        ),
+        (
+            {CLASSES[0]: 1},
+            rf"\[train\]: prevalence: no number for {CLASSES[1]}, {CLASSES[2]}; give the films",
+        ),
     ],
 )
 def test_a_prevalence_names_every_class_and_no_other(

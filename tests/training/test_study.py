@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import subprocess
 import sys
@@ -15,7 +16,8 @@ from safetensors.torch import load_file
 
 from carina.data.catalogue import Catalogue
 from carina.errors import DataError, RecipeError, RunError
-from carina.evaluation.study_table import TIMES
+from carina.evaluation.bootstrap import Rate
+from carina.evaluation.study_table import TIMES, recommended, terminal_table
 from carina.records import Progress
 from carina.training.study import StudyResult, study
 from carina.training.study_file import Study, parse_study
@@ -113,12 +115,32 @@ def test_the_row_in_the_headline_is_the_best_on_validation_films_at_the_mix(done
     for row in done.rows:
         recall = row.history[-1]["recall"]
         expected = 0.5 * recall["Normal"] + 0.25 * recall["Band in the middle"] + 0.25 * recall["Band below"]
-        assert row.chosen_by == pytest.approx(expected)
-    best = max(done.rows, key=lambda row: row.chosen_by)
+        assert row.valid_at_mix == pytest.approx(expected)
+        assert row.valid_accuracy == row.history[-1]["accuracy"]
+    best = max(done.rows, key=lambda row: row.valid_at_mix)
     page = (done.out / "study.html").read_text()
-    assert "Accuracy at the report’s mix" in page
+    assert "Accuracy at the mix" in page
     assert f"row {best.name}, chosen by its validation films" in page
     assert "at the mix" in done.table()[0]
+
+
+def test_a_mix_of_classes_that_are_not_there_is_refused_before_anything_is_trained(
+    tmp_path: Path, catalogue: Catalogue
+) -> None:
+    wrong = parse_study({**KEYS, "mix": {"Normal": 100, "Flu": 3}})
+    with pytest.raises(RecipeError, match=r"row 1: \[mix\]: 'Flu' is not among its classes, .*below only"):
+        study(catalogue, wrong, tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_class_of_the_mix_without_a_test_film_leaves_the_plain_accuracy(done: StudyResult) -> None:
+    row = done.rows[0]
+    lacking = dataclasses.replace(row, mixed=Rate(None, None, None, 0, 0, 0, "no film of TB"))
+    assert not lacking.is_mixed
+    assert lacking.accuracy == row.found.metrics.accuracy
+    assert "at the mix" not in terminal_table([lacking])[0]
+    unknown = [dataclasses.replace(each, valid_at_mix=None) for each in done.rows]
+    assert recommended(unknown).valid_accuracy == max(each.valid_accuracy for each in done.rows)
 
 
 def test_the_page_refers_to_nothing_outside_itself_and_escapes_what_it_shows(done: StudyResult) -> None:

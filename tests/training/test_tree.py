@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from carina.errors import RecipeError
-from carina.training.recipe import Recipe, parse_recipe
+from carina.training.recipe import Recipe, TrainPart, parse_recipe
 from carina.training.study_file import load_study, parse_study
 from carina.training.tree import identity, own_epochs, tree
 
@@ -118,6 +118,13 @@ def test_the_shipped_studies_can_be_read_and_the_report_has_eleven_rows() -> Non
 def test_the_report_learns_from_the_mix_it_is_judged_by() -> None:
     report = load_study("report")
     assert all(row.recipe.train.prevalence == report.mix for row in report.rows)
+
+
+def test_runs_from_before_there_were_prevalences_are_the_same_runs() -> None:
+    plain = parse_recipe({"name": "x", "stage": [{"size": 64, "epochs": 4, "lr": 1e-3}]})
+    assert identity(plain, 1).startswith("9c4eddd24cb2bd14")  # as it was before
+    there = {"Normal": 9, "TB": 1}
+    assert identity(plain.model_copy(update={"train": TrainPart(prevalence=there)}), 1) != identity(plain, 1)
 
 
 def test_the_reports_shared_stages_are_trained_once() -> None:

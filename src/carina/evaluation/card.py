@@ -94,6 +94,13 @@ def _limits(manifest: Manifest) -> list[str]:
             f"float32 network, each at its own threshold, recall went from {before} to {after}, and "
             f"{cost['changed_side']:,} films changed side. Distances are to embeddings of the float32 one."
         )
+    if there := manifest.recipe.get("train", {}).get("prevalence"):
+        total = sum(there.values())
+        shares = ", ".join(f"{name} {100 * films / total:.3g} %" for name, films in there.items())
+        found.append(
+            f"It was taught for places where classes occur as {shares}: elsewhere the most probable class is "
+            "not the most probable one."
+        )
     for name in manifest.classes:
         homes = [source for source, of in counts.items() if of.get(name)]
         if len(homes) == 1 and len(counts) > 1:

@@ -136,9 +136,11 @@ def _evaluated(
     groups = subgroups(predictions, called_diseased(predictions), seed=seed)
     changed: tuple[Changed, ...] = ()
     if robust:
-        points = None if calibrated is None else calibrated[1]
+        named = None if calibrated is None else calibrated[1]
         seen = squares(scorer, predictions.films.take(predictions.scored), cache)
-        changed = robustness(predictions, seen, scorer, points, same_films=same, seed=seed, tell=progress)
+        changed = robustness(
+            predictions, metrics, seen, scorer, named, same_films=same, seed=seed, tell=progress
+        )
     content = results.content(
         bundle,
         catalogue,

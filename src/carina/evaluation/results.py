@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -112,10 +112,22 @@ def for_card(content: Mapping[str, Any]) -> dict[str, Any]:
             "area under ROC, disease against none": metrics["disease_auc"],
             "accuracy": metrics["accuracy"],
             **{f"recall of {each['name']}": each["recall"] for each in metrics["per_class"]},
+            **_worst(content["robustness"]),
         },
         "subgroups": content["subgroups"],
         "abstained": content["abstained"],
     }
+
+
+def _worst(changed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The lowest recall and specificity on films that were framed, exposed or shrunk otherwise."""
+    found = {}
+    for key, name in (("recall", "recall of disease"), ("specificity", "specificity")):
+        known = [each for each in changed[1:] if each[key]["value"] is not None]
+        if known:
+            worst = min(known, key=lambda each: float(each[key]["value"]))
+            found[f"{name}, worst of {len(changed) - 1} changes to the films: {worst['change']}"] = worst[key]
+    return found
 
 
 def write(folder: Path, table: pa.Table, page: str, content: Mapping[str, Any]) -> None:

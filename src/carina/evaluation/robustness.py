@@ -2,7 +2,8 @@
 
 Held-out films of the same hospitals are framed and exposed as the training films were, so no figure on them
 shows whether a threshold survives another hand at the collimator. Here the square that the network
-sees is changed: what another machine, another crop and another resize would do. No figure here stands for a
+sees is changed: what another machine, another crop and another resize would do. What a bundle's preparation
+takes away before the network sees it (margins, tones) is not asked about. No figure here stands for a
 hospital; together they say which changes a network has learned to look past. After the corruptions of
 Hendrycks and Dietterich (ICLR 2019, arXiv 1903.12261), in those that radiographs meet.
 """
@@ -16,17 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carina.evaluation.bootstrap import Area, Rate, areas, shares
-from carina.evaluation.metrics import disease_probability
+from carina.evaluation.metrics import Metrics, disease_probability
 from carina.evaluation.people import people
 from carina.evaluation.predictions import Predictions
 from carina.evaluation.promises import Held, held
 from carina.evaluation.subgroups import called_diseased
+from carina.images.preparation import Preparation
 from carina.images.resize import resize
 from carina.records import Progress
 from carina.scoring.operating import Site
 from carina.scoring.scorer import Scorer
 
 Square = NDArray[np.uint8]  # (S, S)
+Change = Callable[[Square], Square]
 AS_THEY_ARE = "as they are"
 _TOGETHER = 64  # squares that are changed and scored at a time
 
@@ -58,16 +61,28 @@ def blurred(square: Square, share: float) -> Square:
     return resize(resize(square, small, small), side, side).astype(np.uint8)
 
 
-CHANGES: Mapping[str, Callable[[Square], Square]] = {
-    "5 % of each side cut off": lambda square: cropped(square, 0.05),
-    "10 % of each side cut off": lambda square: cropped(square, 0.10),
+FRAMES: Mapping[str, Change] = {
     "12 % black on each side": lambda square: framed(square, 0.12, 0.12),
     "black bars above and below, 14 %": lambda square: framed(square, 0.14, 0.0),
+}
+TONES: Mapping[str, Change] = {
     "brighter (exponent 0.6)": lambda square: toned(square, 0.6),
     "darker (exponent 1.6)": lambda square: toned(square, 1.6),
     "little contrast (60 %)": lambda square: toned(square, gain=0.6, lift=40),
+}
+CHANGES: Mapping[str, Change] = {
+    "5 % of each side cut off": lambda square: cropped(square, 0.05),
+    "10 % of each side cut off": lambda square: cropped(square, 0.10),
+    **FRAMES,
+    **TONES,
     "half the resolution": lambda square: blurred(square, 0.5),
 }
+
+
+def changes(preparation: Preparation) -> dict[str, Change]:
+    """Those of ``CHANGES`` that reach the network: trimming undoes frames, an evened tone the tones."""
+    undone = {*(FRAMES if preparation.trim else ()), *(TONES if preparation.tone != "plain" else ())}
+    return {name: change for name, change in CHANGES.items() if name not in undone}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +98,7 @@ class Changed:
 
 def robustness(
     predictions: Predictions,
+    metrics: Metrics,
     squares: Iterable[Square],
     scorer: Scorer,
     site: Site | None,
@@ -91,25 +107,34 @@ def robustness(
     seed: int = 0,
     tell: Callable[[Progress], None] | None = None,
 ) -> tuple[Changed, ...]:
-    """The films as they are, then under each change of ``CHANGES``.
+    """The films as they are, whose figures are those of ``metrics``, then under each change.
 
     ``squares`` are the scored films as the network sees them, (S, S) uint8 each, in their order;
     ``same_films`` is as for ``held``. ``tell`` hears ``robustness``, how many films of how many.
     """
-    found = {name: predictions.probabilities.copy() for name in CHANGES}
+    asked = changes(scorer.bundle.preparation)
+    found = {name: predictions.probabilities.copy() for name in asked}
     rows, done = predictions.scored, 0
     for some in _chunks(squares):
-        for name, change in CHANGES.items():
+        for name, change in asked.items():
             answer = scorer.predict(np.stack([change(square) for square in some]))
             found[name][rows[done : done + len(some)]] = answer.probabilities
         done += len(some)
         if tell is not None:
             tell(Progress("robustness", done, len(rows)))
-    changed = {AS_THEY_ARE: predictions.probabilities, **found}
-    return tuple(
-        _figures(name, replace(predictions, probabilities=probabilities), site, same_films, seed)
-        for name, probabilities in changed.items()
+    detection = metrics.detection
+    before = Changed(
+        AS_THEY_ARE,
+        metrics.disease_auc,
+        detection.sensitivity,
+        detection.specificity,
+        _points(predictions, site, same_films),
     )
+    after = (
+        _figures(name, replace(predictions, probabilities=probabilities), site, same_films, seed)
+        for name, probabilities in found.items()
+    )
+    return before, *after
 
 
 def _figures(name: str, predictions: Predictions, site: Site | None, same_films: bool, seed: int) -> Changed:
@@ -119,15 +144,14 @@ def _figures(name: str, predictions: Predictions, site: Site | None, same_films:
     recall, specificity = shares(patients, [(called, ill), (~called, ~ill)], seed=seed)
     scores = disease_probability(predictions.probabilities[rows], predictions.sick)
     (area,) = areas(patients, [(scores, ill)], seed=seed)
+    return Changed(name, area, recall, specificity, _points(predictions, site, same_films))
+
+
+def _points(predictions: Predictions, site: Site | None, same_films: bool) -> tuple[Held, ...]:
+    if site is None:
+        return ()
     shown = people(predictions)
-    points = () if site is None else site.points
-    return Changed(
-        name,
-        area,
-        recall,
-        specificity,
-        tuple(held(point, shown, same_films=same_films) for point in points),
-    )
+    return tuple(held(point, shown, same_films=same_films) for point in site.points)
 
 
 def _chunks(squares: Iterable[Square]) -> Iterable[list[Square]]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from carina.evaluation.blocks import Block, Paragraph, Section, Table
 from carina.evaluation.bootstrap import Rate
 from carina.evaluation.promises import Held
-from carina.evaluation.robustness import Changed
+from carina.evaluation.robustness import CHANGES, Changed
 from carina.evaluation.wording import DASH, area_value, exactly, interval, percent
 
 _TITLE = "The same films, framed, exposed or shrunk otherwise"
@@ -17,12 +17,16 @@ def robustness(changed: Sequence[Changed]) -> Section:
     """Area, recall and specificity under each change; and what each operating point of the site would do."""
     if not changed:
         return Section("robustness", _TITLE)
+    undone = set(CHANGES).difference(each.change for each in changed)
     text = (
         "The square that the network sees, changed one way each: what another hand at the collimator, "
         "another machine and another resize would do. A threshold is chosen on films as they are; where "
         "recall or specificity gives way here while the area holds, it will not hold where films are framed "
         "so. The figures say which changes this network has learned to look past, and nothing of a hospital."
     )
+    if undone:
+        text += " Not asked, as the preparation takes it away before the network sees the film: "
+        text += f"{'; '.join(name for name in CHANGES if name in undone)}."
     rows = tuple(
         (
             each.change,
@@ -41,20 +45,33 @@ def robustness(changed: Sequence[Changed]) -> Section:
 
 
 def lines(changed: Sequence[Changed]) -> tuple[str, ...]:
-    """Under which change most is missed, and under which most healthy films are called diseased."""
-    label = "Worst when framed otherwise"
-    said = []
-    for what, rates in (
-        ("recall of disease", [(each.recall, each.change) for each in changed]),
-        ("specificity", [(each.specificity, each.change) for each in changed]),
-    ):
-        known = [(rate.value, change) for rate, change in rates if rate.value is not None]
-        if known:
-            least, change = min(known)
-            usual = percent(known[0][0])
-            said.append(f"{label:<31} {what} {percent(least)} ({change}); as they are {usual}")
-            label = ""
-    return tuple(said)
+    """What a terminal shows: where most is missed, where fewest are spared, which promises would break."""
+    if not changed:
+        return ()
+    usual, *others = changed
+    said = [
+        _worst("recall of disease", usual.recall, [(each.recall, each.change) for each in others]),
+        _worst("specificity", usual.specificity, [(each.specificity, each.change) for each in others]),
+        *(
+            f"the {exactly(point.target)} promise would be broken: {'; '.join(where)}"
+            for place, point in enumerate(usual.points)
+            if (where := [each.change for each in others if each.points[place].verdict == "broken"])
+        ),
+    ]
+    known = [each for each in said if each]
+    labels = ["Framed or exposed otherwise", *[""] * len(known)]
+    return tuple(f"{label:<31} {each}" for label, each in zip(labels, known, strict=False))
+
+
+def _worst(what: str, usual: Rate, others: Sequence[tuple[Rate, str]]) -> str:
+    """The lowest of the rates and the change that it comes of; empty where nothing could be measured."""
+    known = [(rate.value, change) for rate, change in others if rate.value is not None]
+    if usual.value is None or not known:
+        return ""
+    least, change = min(known, key=lambda each: each[0])
+    if least >= usual.value:
+        return f"{what} nowhere below {percent(usual.value)}"
+    return f"{what} {percent(least)} with {change}; as they are {percent(usual.value)}"
 
 
 def _points_table(changed: Sequence[Changed]) -> Table:
@@ -62,16 +79,26 @@ def _points_table(changed: Sequence[Changed]) -> Table:
     for point in changed[0].points:
         head += [f"{exactly(point.target)}: found", "spared"]
     rows = [[each.change, *(cell for point in each.points for cell in _cells(point))] for each in changed]
+    points = [point for each in changed for point in each.points]
     caption = (
-        "The operating points of the site: people found of the diseased, spared of the healthy. “Broken”: "
-        "even the upper limit of what is found lies below the target."
+        "The operating points of the site: people found of the diseased (where each disease was promised by "
+        "itself, of the one found worst), spared of the healthy. “Broken”: even the upper limit of what is "
+        "found lies below the target."
     )
+    if any(point.verdict == "not tested" for point in points):
+        caption += " The thresholds were chosen on some of these films, which can only break a promise."
     return Table(caption, tuple(head), tuple(map(tuple, rows)))
 
 
 def _cells(point: Held) -> tuple[str, str]:
-    found = percent(point.sensitivity.value)
-    return f"{found}, broken" if point.verdict == "broken" else found, percent(point.specificity.value)
+    met = [each for each in point.classes.values() if each.people]
+    found = met[0] if point.per_class and met else point.sensitivity
+    said = f"{percent(found.value)} ({found.hits:,} of {found.people:,})"
+    spared = point.specificity
+    return (
+        f"{said}, broken" if point.verdict == "broken" else said,
+        f"{percent(spared.value)} ({spared.hits:,} of {spared.people:,})",
+    )
 
 
 def _rate(rate: Rate) -> str:

@@ -26,10 +26,9 @@ def rows_side_by_side(rows: Sequence[RowResult]) -> str:
     What was reported for a row stands as a cross beside our accuracy.
     """
     worst = [worst_class(row.found.metrics) for row in rows]
-    mixed = any(row.mixed for row in rows)
-    accuracy = [row.mixed if mixed else row.found.metrics.accuracy for row in rows]
+    mixed = any(row.is_mixed for row in rows)
     panels: list[tuple[str, list[Rate | None], str]] = [
-        ("Accuracy at the mix" if mixed else "Accuracy", accuracy, "s"),
+        ("Accuracy at the mix" if mixed else "Accuracy", [row.accuracy for row in rows], "s"),
         ("Recall of disease", [row.found.metrics.detection.sensitivity for row in rows], "o"),
         ("Recall of the worst class", [None if each is None else each.recall for each in worst], "D"),
     ]

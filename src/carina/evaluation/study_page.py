@@ -98,18 +98,18 @@ def render(study: StudyPage, created: str) -> str:
 def _headlines(study: StudyPage, best: RowResult) -> tuple[Headline, ...]:
     """Recall of disease of the row that validation chose; its accuracy; the minutes of all."""
     metrics = best.found.metrics
-    found, accuracy = metrics.detection.sensitivity, best.mixed or metrics.accuracy
+    found, accuracy = metrics.detection.sensitivity, best.accuracy
     grade = LABELS[best.found.belief.verdict.grade].lower()
     chosen = f"row {best.name}, chosen by its validation films; verdict on the data: {grade}"
     stated = study.reported.get("accuracy")
-    plain = f"; {percent(metrics.accuracy.value)} of these films" if best.mixed else ""
+    plain = f"; {percent(metrics.accuracy.value)} of these films" if best.is_mixed else ""
     beside = f"; reported best: {percent(stated)}" if stated is not None else ""
     hours = study.reported.get("minutes")
     before = f"; reported: {hours:g} min" if hours is not None else ""
     return (
         Headline("Recall of disease (sensitivity)", percent(found.value), interval(found), chosen),
         Headline(
-            "Accuracy at the report’s mix" if best.mixed else "Accuracy",
+            "Accuracy at the mix" if best.is_mixed else "Accuracy",
             percent(accuracy.value),
             interval(accuracy),
             f"row {best.name}, {counted(len(metrics.classes), 'class')}{plain}; {grade}{beside}",
@@ -131,36 +131,41 @@ def _warnings(study: StudyPage) -> list[str]:
 
 def _as_reported(study: StudyPage) -> Section:
     """The report's own columns; below each figure what was reported, where it is known."""
-    head = ("Row", "Images", "Body", "Size", "Learning rate", "Epochs", "Minutes", "Augmentation", "Accuracy")
-    rows = []
-    for row in study.rows:
-        accuracy = row.found.metrics.accuracy
-        rows.append(
-            (
-                f"{row.name}. {row.says}" if row.says else row.name,
-                _beside(f"{row.images:,}", row, "images"),
-                _beside(row.body, row, "body"),
-                _beside(row.sizes, row, "size"),
-                _beside(row.rate_texts, row, "lr"),
-                _beside(str(row.epochs), row, "epochs"),
-                _beside(f"{row.minutes:.1f}", row, "minutes"),
-                _beside(row.augmentation, row, "augmentation"),
-                _beside(percent(accuracy.value), row, "accuracy"),
-            )
+    head = ("Row", "Images", "Body", "Size", "Learning rate", "Epochs", "Minutes", "Augmentation")
+    rows = tuple(
+        (
+            f"{row.name}. {row.says}" if row.says else row.name,
+            _beside(f"{row.images:,}", row, "images"),
+            _beside(row.body, row, "body"),
+            _beside(row.sizes, row, "size"),
+            _beside(row.rate_texts, row, "lr"),
+            _beside(str(row.epochs), row, "epochs"),
+            _beside(f"{row.minutes:.1f}", row, "minutes"),
+            _beside(row.augmentation, row, "augmentation"),
+            _beside(percent(row.accuracy.value), row, "accuracy"),
         )
+        for row in study.rows
+    )
     text = (
         "One line a configuration, in the columns of the report. Beside our figure stands what was reported, "
         "where it is known; nothing is filled in. Minutes are of training, with the stages a row shares with "
         "others counted in full, as if it had been trained alone."
     )
-    return Section("table", "The table", (Paragraph(text), Table("", head, tuple(rows), numeric=9)))
+    return Section(
+        "table", "The table", (Paragraph(text), Table("", (*head, _accuracy(study)), tuple(rows), numeric=9))
+    )
+
+
+def _accuracy(study: StudyPage) -> str:
+    """How the accuracy that rows are judged by is called."""
+    return "Accuracy at the mix" if any(row.is_mixed for row in study.rows) else "Accuracy"
 
 
 def _what_it_means(study: StudyPage) -> Section:
     """The figures the report has not got, with their intervals and the verdict on the data."""
     mixed = bool(study.mix)
     head = ["Row", "Accuracy"]
-    head += ["Accuracy at the report’s mix"] if mixed else []
+    head += ["Accuracy at the mix"] if mixed else []
     head += ["Macro AUC", "Recall of disease", "Worst class", "Its recall", "Data"]
     rows = []
     for row in study.rows:
@@ -188,12 +193,10 @@ def _what_it_means(study: StudyPage) -> Section:
 
 
 def _side_by_side(study: StudyPage) -> Section:
-    accuracies = "; ".join(
-        f"row {row.name} {percent((row.mixed or row.found.metrics.accuracy).value)}" for row in study.rows
-    )
+    accuracies = "; ".join(f"row {row.name} {percent(row.accuracy.value)}" for row in study.rows)
     chart = Chart(
         study_figures.rows_side_by_side(study.rows),
-        f"Accuracy{' at the mix' if study.mix else ''} by row: {accuracies}.",
+        f"{_accuracy(study)} by row: {accuracies}.",
         "Points with their 95 % intervals. A cross is what was reported.",
     )
     return Section("rows", "The rows side by side", (chart,))
@@ -210,6 +213,7 @@ def _differences(study: StudyPage) -> Section:
     if not rows:
         return Section("differences", "What each step gave")
     text = "Paired on the same films; patients are drawn, and a draw holds the answers of both rows."
+    text += " Accuracy is that on the films as they are, not at the mix." if study.mix else ""
     return Section(
         "differences",
         "What each step gave",

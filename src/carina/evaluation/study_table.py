@@ -43,11 +43,12 @@ class RowResult:
     minutes: float  # of training, shared stages included
     reported: Mapping[str, Any]
     found: Found
-    chosen_by: float | None  # accuracy (at the study's mix, if it has one) on validation films at its end
+    valid_accuracy: float | None  # on validation films at its end ...
+    valid_at_mix: float | None  # ... and in the population of the study's mix
     history: tuple[Mapping[str, Any], ...]
     rates: RatePlot
     finders: tuple[tuple[str, bytes], ...]  # of each sweep for a rate: what it came to, and its curve as SVG
-    mixed: Rate | None  # accuracy in the population of the study's mix
+    mixed: Rate | None  # accuracy in the population of the study's mix; None: the study has no mix
     against: str | None = None
     comparison: Comparison | None = None
 
@@ -75,6 +76,16 @@ class RowResult:
     def rate_texts(self) -> str:
         """``0.003; 1e-05–0.0001``: one for each stage."""
         return "; ".join(dict.fromkeys(str(stage["lr"]) for stage in self.stages))
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether its accuracy at the study's mix is known."""
+        return self.mixed is not None and self.mixed.value is not None
+
+    @property
+    def accuracy(self) -> Rate:
+        """The accuracy that it is judged by: at the study's mix where that is known, else on the films."""
+        return self.mixed if self.mixed is not None and self.is_mixed else self.found.metrics.accuracy
 
     @property
     def difference(self) -> Difference | None:
@@ -119,11 +130,14 @@ def worst_class(metrics: Metrics) -> ClassFigures | None:
 
 
 def recommended(rows: Sequence[RowResult]) -> RowResult:
-    """The row with the best accuracy on validation films, at the study's mix if it has one.
+    """The row with the best accuracy on validation films, at the study's mix if all rows know it.
 
     Never chosen on the films it is judged on.
     """
-    return max(rows, key=lambda row: -1.0 if row.chosen_by is None else row.chosen_by)
+    at_mix_ = [row.valid_at_mix for row in rows]
+    figures = [row.valid_accuracy for row in rows] if None in at_mix_ else at_mix_
+    best = max(range(len(rows)), key=lambda place: -1.0 if (found := figures[place]) is None else found)
+    return rows[best]
 
 
 COLUMNS = (
@@ -133,7 +147,7 @@ COLUMNS = (
     "macro_auc", "recall_disease", "recall_disease_low", "recall_disease_high", "specificity",
     "worst_class", "worst_class_recall", "worst_class_recall_low", "worst_class_recall_high",
     "verdict", "against", "accuracy_difference", "accuracy_difference_low", "accuracy_difference_high",
-    "chosen_by", "split", "films",
+    "valid_accuracy", "valid_accuracy_at_mix", "split", "films",
     "reported_images", "reported_body", "reported_size", "reported_lr", "reported_epochs",
     "reported_minutes", "reported_augmentation", "reported_accuracy",
 )  # fmt: skip
@@ -166,7 +180,8 @@ def cells(row: RowResult) -> dict[str, Any]:
         "accuracy_difference": difference.value if difference else None,
         "accuracy_difference_low": difference.low if difference else None,
         "accuracy_difference_high": difference.high if difference else None,
-        "chosen_by": row.chosen_by,
+        "valid_accuracy": row.valid_accuracy,
+        "valid_accuracy_at_mix": row.valid_at_mix,
         "split": row.found.split,
         "films": metrics.films,
     }
@@ -194,7 +209,7 @@ def content(row: RowResult) -> dict[str, Any]:
 
 def terminal_table(rows: Sequence[RowResult]) -> tuple[list[str], list[list[str]]]:
     """Columns and rows for a terminal: what is asked first."""
-    mixed = any(row.mixed for row in rows)
+    mixed = any(row.is_mixed for row in rows)
     head = ["row", "size", "body", "epochs", "minutes", "accuracy", *(["at the mix"] if mixed else [])]
     head += ["reported", "recall of disease", "worst"]
     body = []

@@ -56,8 +56,8 @@ class CachedLessons(Lessons):
         """This device's films of a step, as the body sees them."""
         mine = share.of(self.rank, self.world)
         labels = self.films.labels[mine.which]
-        total = float(self.weights[self.films.labels[share.which]].sum())
-        return Batch(self._seen(mine, epoch), self._there(labels), self._there(self.weights[labels]), total)
+        weight = self._there(self.weights[labels])
+        return Batch(self._seen(mine, epoch), self._there(labels), weight, self._total(self._weights(share)))
 
     def _seen(self, share: Share, epoch: int) -> torch.Tensor:
         view = (epoch - self._first) % self._views

@@ -6,7 +6,7 @@ same batches, mixed with the same partners as on one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,7 +47,7 @@ class Batch:
     seen: torch.Tensor  # (B, 1, S, S) float32 in [0, 255]; of a frozen body (B, D) embeddings
     labels: torch.Tensor  # (B,)
     weight: torch.Tensor  # (B,)
-    total: float  # of the weights, over all devices
+    total: float  # what the sum over all devices is divided by
     others: torch.Tensor | None = None  # (B,) labels of the films mixed in
     other_weight: torch.Tensor | None = None
 
@@ -98,8 +98,8 @@ class Lessons:
         seen = self._shown(mine, epoch)
         if not (self.train.mixup or self.train.cutmix):
             labels = self.films.labels[mine.which]
-            total = float(self.weights[self.films.labels[share.which]].sum())
-            return Batch(_laid_out(seen), self._there(labels), self._there(self.weights[labels]), total)
+            weight = self._there(self.weights[labels])
+            return Batch(_laid_out(seen), self._there(labels), weight, self._total(self._weights(share)))
         partners = share.partners()
         theirs = partners.of(self.rank, self.world)
         others = seen.roll(1, 0) if self.world == 1 else self._shown(theirs, epoch)
@@ -110,10 +110,18 @@ class Lessons:
             _laid_out(mixing.blend(seen, others, mix)),
             self._there(self.films.labels[mine.which]),
             self._there(own[self.rank :: self.world]),
-            float(own.sum() + other.sum()),
+            self._total(own + other),
             self._there(self.films.labels[theirs.which]),
             self._there(other[self.rank :: self.world]),
         )
+
+    def _total(self, weights: NDArray[np.float32]) -> float:
+        """What the losses of a step, of whose films these are the weights (B,), are divided by.
+
+        Their sum, as torch's weighted mean does; with a prevalence their number: the weights are 1 on
+        average, and where a batch holds few of a class that weighs much, the others must not make up for it.
+        """
+        return float(len(weights)) if self.train.prevalence else float(weights.sum())
 
     def _shown(self, share: Share, epoch: int) -> torch.Tensor:
         films = self.films
@@ -126,7 +134,7 @@ class Lessons:
         ids = dice.again(self.films.ids[share.which], share.visit)
         return mixing.draw(self.train.seed, epoch, ids, self.train, size)
 
-    def _weights(self, share: Share, part: NDArray[np.float64]) -> NDArray[np.float32]:
+    def _weights(self, share: Share, part: NDArray[np.float64] | float = 1.0) -> NDArray[np.float32]:
         return (self.weights[self.films.labels[share.which]] * part).astype(np.float32)
 
     def _there(self, values: NDArray[np.generic]) -> torch.Tensor:
@@ -141,17 +149,27 @@ def _laid_out(pixels: torch.Tensor) -> torch.Tensor:
 def class_weights(labels: NDArray[np.int64], classes: Sequence[str], train: TrainPart) -> NDArray[np.float32]:
     """What a film of each of the C classes weighs in the loss. (C,)
 
-    1; or n / (C · n_c) where balanced, n films of which n_c are of the class; or, with a prevalence, n / n_c
-    times the class's share of it (the ratio of priors of Saerens et al., Neural Computation 2002, 14:21). A
-    class that the prevalence does not name keeps 1.
+    1; or n / (C · n_c) where balanced, n films of which n_c are of the class; or what the prevalence says.
+    """
+    if train.prevalence:
+        return prevalence_weights(labels, classes, train.prevalence).astype(np.float32)
+    if train.class_weights == "balanced":
+        counts = np.bincount(labels, minlength=len(classes))
+        return (len(labels) / (len(classes) * np.maximum(counts, 1))).astype(np.float32)
+    return np.ones(len(classes), np.float32)
+
+
+def prevalence_weights(
+    labels: NDArray[np.int64], classes: Sequence[str], prevalence: Mapping[str, float]
+) -> NDArray[np.float64]:
+    """What a film of each class counts so that classes count as they occur elsewhere, 1 on average. (C,)
+
+    Its share there over its share of the films here, both among the classes that ``prevalence`` names (the
+    ratio of priors of Saerens et al., Neural Computation 2002, 14:21). A class it does not name keeps 1.
     """
     counts = np.maximum(np.bincount(labels, minlength=len(classes)), 1)
-    if train.prevalence:
-        there = np.array([train.prevalence.get(name, 0.0) for name in classes])
-        named = there > 0
-        weights = np.ones(len(classes))
-        weights[named] = there[named] / there.sum() * counts[named].sum() / counts[named]
-        return weights.astype(np.float32)
-    if train.class_weights == "balanced":
-        return (len(labels) / (len(classes) * counts)).astype(np.float32)
-    return np.ones(len(classes), np.float32)
+    there = np.array([prevalence.get(name, 0.0) for name in classes])
+    named = there > 0
+    weights = np.ones(len(classes))
+    weights[named] = there[named] / there.sum() * counts[named].sum() / counts[named]
+    return weights

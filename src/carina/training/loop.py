@@ -32,7 +32,7 @@ from carina.training.devices import seed
 from carina.training.features import CachedLessons, cached_views
 from carina.training.films import Films
 from carina.training.judging import Judge
-from carina.training.lessons import Lessons, Share
+from carina.training.lessons import Lessons, Share, prevalence_weights
 from carina.training.lr_finder import STEPS, Finding, suggest, sweep
 from carina.training.network import Network
 from carina.training.optimizer import adamw, set_peaks, set_rates, set_sweep
@@ -294,7 +294,8 @@ class Loop:
         """Validate, record, tell, checkpoint."""
         trained = time.monotonic() - self._epoch_began
         loss = self._loss_sum()
-        result = figures(self._logits(), self._judge.films.labels, self.healthy)
+        labels = self._judge.films.labels
+        result = figures(self._logits(), labels, self.healthy, self._prevalence(labels))
         self._check_number(result.loss)  # the last step may have ended it: no training loss shows that
         at = self.position
         seconds = at.epoch_seconds + time.monotonic() - self._epoch_began
@@ -322,6 +323,11 @@ class Loop:
         self.tell(Progress("epoch", len(self.position.history), sum(self.plan.epochs), done))
         if stopped:
             self.tell(Progress("note", 0, None, {"text": about_stop(self.recipe, self._records())}))
+
+    def _prevalence(self, labels: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        """What each validation film counts at the recipe's prevalence, if it has one. (n,)"""
+        there = self.recipe.train.prevalence
+        return prevalence_weights(labels, self.classes, there)[labels] if there else None
 
     def _records(self) -> list[dict[str, Any]]:
         """The epochs of this stage."""

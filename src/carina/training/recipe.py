@@ -27,7 +27,8 @@ Metric = Literal[
 ]
 
 
-Prevalence = dict[str, Annotated[float, Field(gt=0)]]  # counts or shares
+Prevalence = dict[str, Annotated[float, Field(gt=0, strict=True)]]
+MOST_APART = 1e6  # times that one class may be as frequent as another
 
 
 class DataPart(Option):
@@ -78,9 +79,7 @@ class TrainPart(Option):
     weight_decay: Annotated[float, Field(ge=0)] = 0.01  # fastai's default; none on norms and biases
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     class_weights: Literal["none", "balanced"] = "none"
-    prevalence: Prevalence = Field(
-        default_factory=dict
-    )  # films of each class where it will work; {}: as here
+    prevalence: Prevalence = Field(default_factory=dict)  # films of each class where it will work
     balance: Literal["none", "source"] = "none"  # show the sources of each class equally often
     precision: Precision = "auto"
     augment: Augment = Augment()
@@ -113,6 +112,25 @@ class TrainPart(Option):
         raise ValueError(
             'say "film" for the mild set, "none", or a table such as { rotate = 5, shift = 0.04 }'
         )
+
+    @field_validator("prevalence", mode="before")
+    @classmethod
+    def _numbers_by_class(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise ValueError(
+                'give a number of films for each class, names with spaces in quotes: { Normal = 80, "Other '
+                'Findings" = 20 }; {} is none'
+            )
+        return value
+
+    @field_validator("prevalence")
+    @classmethod
+    def _comparable(cls, prevalence: dict[str, float]) -> dict[str, float]:
+        if prevalence and max(prevalence.values()) / min(prevalence.values()) > MOST_APART:
+            raise ValueError(
+                f"one class is more than {MOST_APART:,.0f} times as frequent as another; look again"
+            )
+        return prevalence
 
     @model_validator(mode="after")
     def _balanced_once(self) -> TrainPart:

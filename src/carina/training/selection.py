@@ -88,24 +88,26 @@ def _classes(catalogue: Catalogue, wanted: Sequence[str] | None) -> tuple[str, .
     return classes
 
 
-def _check_known(
-    catalogue: Catalogue, key: str, names: Sequence[str], known: Sequence[str], *, part: str = "data"
-) -> None:
+def _check_known(catalogue: Catalogue, key: str, names: Sequence[str], known: Sequence[str]) -> None:
     unknown = [name for name in names if name not in known]
     if unknown:
         of = "is not in" if unknown[0] not in catalogue.classes else "is left out of this run's classes from"
         raise RecipeError(
-            f"[{part}]: {key}: {unknown[0]!r} {of} the catalogue {catalogue.root}; it has {', '.join(known)}"
+            f"[data]: {key}: {unknown[0]!r} {of} the catalogue {catalogue.root}; it has {', '.join(known)}"
         )
 
 
 def _check_all_named(catalogue: Catalogue, prevalence: Mapping[str, float], classes: Sequence[str]) -> None:
-    _check_known(catalogue, "prevalence", list(prevalence), classes, part="train")
+    """Raise RecipeError unless the prevalence has a number for each of the classes, and for no other."""
+    unknown = [name for name in prevalence if name not in classes]
     lacking = [name for name in classes if name not in prevalence]
-    if lacking:
+    if unknown or lacking:
+        faults = [f"no number for {', '.join(lacking)}"] if lacking else []
+        faults += [f"{', '.join(map(repr, unknown))} not among the classes of this run"] if unknown else []
         raise RecipeError(
-            f"[train]: prevalence: no number for {', '.join(lacking)}; say how many films of each class "
-            "there are where the network will work"
+            f"[train]: prevalence: {' and '.join(faults)}; give the films of each of {', '.join(classes)} "
+            'where the network will work, or none (--set "train.prevalence={}"); the classes are those of '
+            f"{catalogue.root}"
         )
 
 

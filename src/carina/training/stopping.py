@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 LOWER_IS_BETTER = frozenset({"valid_loss"})
+THERE = "_at_prevalence"  # ends the names of figures where classes occur as the recipe's prevalence says
 
 
 def best_epoch(records: Sequence[Mapping[str, Any]], metric: str) -> int:
@@ -31,8 +32,14 @@ def is_over(records: Sequence[Mapping[str, Any]], metric: str, patience: int) ->
     return bool(patience and records) and len(records) - 1 - best_epoch(records, metric) >= patience
 
 
+def watched(record: Mapping[str, Any], metric: str) -> tuple[str, Any]:
+    """The figure that the metric means, and its name: at the prevalence, where the recipe has one."""
+    there = f"{metric}{THERE}"
+    return (there, record[there]) if there in record else (metric, record[metric])
+
+
 def _goodness(record: Mapping[str, Any], metric: str) -> float:
-    value = record[metric]
+    _, value = watched(record, metric)
     if value is None:  # no film to measure it on
         return -math.inf
     return -value if metric in LOWER_IS_BETTER else value

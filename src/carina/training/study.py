@@ -67,7 +67,7 @@ class StudyResult:
         """What stands below the table: whether to believe it, which row to use, what sharing saved."""
         best = recommended(self.rows)
         accuracy = with_interval(best.found.metrics.accuracy)
-        accuracy += f", {with_interval(best.mixed)} at the mix" if best.mixed else ""
+        accuracy += f", {with_interval(best.accuracy)} at the mix" if best.is_mixed else ""
         said = [f"{label:<28} {text}" for label, text in best.found.belief.lines()]
         said.append(f"{'Best on validation films':<28} row {best.name}; {best.found.split}: {accuracy}")
         said.extend(
@@ -107,7 +107,8 @@ def study(
     root = Path(out)
     for row in chosen:  # what a row lacks is said before anything is trained
         try:
-            select(films, row.recipe)
+            classes, _ = select(films, row.recipe)
+            _check_mix(plan.mix, classes)
         except (RecipeError, DataError) as error:
             raise type(error)(f"row {row.name}: {error}") from None
     with _study_folder(root):
@@ -123,6 +124,16 @@ def study(
         results = job.results(steps)
         write(root, _page(plan, films, judged, results, steps, job.minutes(steps)))
         return StudyResult(root, results, steps)
+
+
+def _check_mix(mix: Mapping[str, int], classes: Sequence[str]) -> None:
+    """Raise RecipeError where the mix has a class that the row has not."""
+    unknown = [name for name in mix if name not in classes]
+    if unknown:
+        raise RecipeError(
+            f"[mix]: {unknown[0]!r} is not among its classes, so accuracy in that population cannot be told; "
+            f"give films of {', '.join(classes)} only, or leave [mix] out"
+        )
 
 
 class _Job:
@@ -196,6 +207,7 @@ class _Job:
         found, history = read_metrics(folder), read_history(bundle, run)
         settled = _settled(row.recipe, bundle.manifest.training.get("rates", ()))
         against = row.against if row.against in self.rows else None
+        valid = _on_validation(row.recipe, history)
         return RowResult(
             name=row.name,
             says=row.says,
@@ -207,7 +219,8 @@ class _Job:
             minutes=float(bundle.manifest.training["minutes"]),
             reported=row.reported.known(),
             found=found,
-            chosen_by=_chosen_by(row.recipe, history, self.plan.mix),
+            valid_accuracy=valid.get("accuracy"),
+            valid_at_mix=_valid_at_mix(valid, self.plan.mix),
             history=history,
             rates=rate_plot(settled),
             finders=_finders(bundle, run),
@@ -240,15 +253,17 @@ class _Job:
         return self.root / "rows" / row
 
 
-def _chosen_by(recipe: Recipe, history: Sequence[Mapping[str, Any]], mix: Mapping[str, int]) -> float | None:
-    """Accuracy on validation films, at the mix if there is one, of the epoch whose weights it ends with."""
-    if not history:
+def _on_validation(recipe: Recipe, history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The figures on validation films of the epoch whose weights the row ends with; {} without a history."""
+    return shipped(history, recipe.train.metric, recipe.train.patience) if history else {}
+
+
+def _valid_at_mix(record: Mapping[str, Any], mix: Mapping[str, int]) -> float | None:
+    """Accuracy on validation films in the population of the mix; None without one."""
+    recalls = [record.get("recall", {}).get(name) for name in mix]
+    if not mix or None in recalls:
         return None
-    ends_with = shipped(history, recipe.train.metric, recipe.train.patience)
-    if not mix:
-        return ends_with["accuracy"]
-    recalls = [ends_with["recall"].get(name) for name in mix]
-    return None if None in recalls else float(np.average(recalls, weights=list(mix.values())))
+    return float(np.average(recalls, weights=list(mix.values())))
 
 
 def augmentation_text(recipe: Recipe) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from carina.training.checkpoint import Position
 from carina.training.recipe import Recipe, Stage
-from carina.training.stopping import best_epoch
+from carina.training.stopping import THERE, best_epoch, watched
 from carina.training.validation import Figures
 
 
@@ -38,9 +38,10 @@ def about_stop(recipe: Recipe, records: Sequence[Mapping[str, Any]]) -> str:
     """The line where early stopping ends a stage."""
     metric = recipe.train.metric
     best = best_epoch(records, metric)
+    name, value = watched(records[best], metric)
     return (
-        f"stopped: {metric} has not improved for {recipe.train.patience} epochs; going on with epoch "
-        f"{best}, where it was {records[best][metric]:.4f}"
+        f"stopped: {name} has not improved for {recipe.train.patience} epochs; going on with epoch "
+        f"{best}, where it was {value:.4f}"
     )
 
 
@@ -62,4 +63,12 @@ def record(stage: Stage, at: Position, result: Figures, classes: Sequence[str]) 
         "balanced_accuracy": result.balanced_accuracy,
         "worst_recall": result.worst_recall,
         "recall": dict(zip(classes, result.recall, strict=True)),
-    }
+    } | at_prevalence(result)
+
+
+def at_prevalence(result: Figures) -> dict[str, float]:
+    """Loss and accuracy where classes occur as the recipe says; nothing where it does not say."""
+    if result.there is None:
+        return {}
+    loss, accuracy = result.there
+    return {f"valid_loss{THERE}": loss, f"accuracy{THERE}": accuracy}

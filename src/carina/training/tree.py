@@ -61,6 +61,8 @@ def identity(recipe: Recipe, stages: int) -> str:
     del keys["name"]
     keys["data"].pop("workers", None)
     keys["train"].pop("checkpoint_minutes", None)
+    if not keys["train"]["prevalence"]:  # runs from before there was such a key are the same
+        del keys["train"]["prevalence"]
     keys["stage"] = keys["stage"][:stages]
     return hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()
 

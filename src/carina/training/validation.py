@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """``loss`` is the mean cross-entropy, neither smoothed nor weighted. None: there is no such film."""
+    """``loss`` is the mean cross-entropy, neither smoothed nor weighted. None: there is no such film.
+
+    ``there`` are loss and accuracy where classes occur as the recipe's prevalence says; None without one.
+    """
 
     loss: float
     accuracy: float
@@ -19,6 +22,7 @@ class Figures:
     recall_disease: float | None  # diseased films put into any diseased class
     specificity: float | None  # healthy films put into any healthy class
     auc_disease: float | None  # of 1 - P(healthy)
+    there: tuple[float, float] | None = None
 
     @property
     def balanced_accuracy(self) -> float:
@@ -32,21 +36,34 @@ class Figures:
         return min(value for value in self.recall if value is not None)
 
 
-def figures(logits: NDArray[np.floating], labels: NDArray[np.int64], healthy: Sequence[int]) -> Figures:
-    """logits (n, C), labels (n,); ``healthy`` are the indices of the healthy classes."""
+def figures(
+    logits: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    healthy: Sequence[int],
+    weights: NDArray[np.float64] | None = None,
+) -> Figures:
+    """logits (n, C), labels (n,); ``healthy`` are the indices of the healthy classes.
+
+    ``weights`` (n,) are what each film counts where classes occur otherwise than here.
+    """
     logits = logits.astype(np.float64)
     shifted = logits - logits.max(1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
     told = logits.argmax(1)
     well, told_well = np.isin(labels, healthy), np.isin(told, healthy)
     p_disease = 1 - np.exp(log_p)[:, list(healthy)].sum(1)
+    losses = -log_p[np.arange(len(labels)), labels]
+    there = None
+    if weights is not None:
+        there = float(np.average(losses, weights=weights)), float(np.average(told == labels, weights=weights))
     return Figures(
-        loss=float(-log_p[np.arange(len(labels)), labels].mean()),
+        loss=float(losses.mean()),
         accuracy=float((told == labels).mean()),
         recall=tuple(_share(told == c, labels == c) for c in range(logits.shape[1])),
         recall_disease=_share(~told_well, ~well),
         specificity=_share(told_well, well),
         auc_disease=_auc(p_disease, ~well),
+        there=there,
     )
 
 
