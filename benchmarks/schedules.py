@@ -144,7 +144,7 @@ def recipe_of(args: argparse.Namespace) -> Any:
     """The row's recipe with the weights of this run; what a frozen body sees is computed once."""
     from carina.training.study_file import load_study
 
-    alike = ["train.prevalence={}", "train.frozen_views=1"]  # fastai's learner weighs every film as one
+    alike = ["train.prevalence={}", "train.ema=0", "train.frozen_views=1"]  # fastai's learner has neither
     study = load_study("report", [f"model.backbone={args.backbone}", *alike])
     return next(row.recipe for row in study.rows if row.name == ROWS[args.schedule])
 
