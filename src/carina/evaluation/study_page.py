@@ -30,6 +30,7 @@ from carina.evaluation.writing import write_all
 
 FORMAT = 1
 _MOST_CONFUSED = 5
+_SPACE, _HYPHEN = "\N{NO-BREAK SPACE}", "\N{NON-BREAKING HYPHEN}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +139,10 @@ def _as_reported(study: StudyPage) -> Section:
             _beside(f"{row.images:,}", row, "images"),
             _beside(row.body, row, "body"),
             _beside(row.sizes, row, "size"),
-            _beside(row.rate_texts, row, "lr"),
+            _beside(row.rate_texts.replace("e-", f"e{_HYPHEN}"), row, "lr"),
             _beside(str(row.epochs), row, "epochs"),
             _beside(f"{row.minutes:.1f}", row, "minutes"),
-            _beside(row.augmentation, row, "augmentation"),
+            _beside(row.augmentation.replace(" %", f"{_SPACE}%"), row, "augmentation"),
             _beside(percent(row.accuracy.value), row, "accuracy"),
         )
         for row in study.rows
