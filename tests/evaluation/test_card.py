@@ -38,6 +38,13 @@ def test_a_card_follows_from_the_manifest_alone() -> None:
     assert any("never calibrated" in each for each in content["limits"])
 
 
+def test_a_network_taught_for_another_mix_says_for_which() -> None:
+    recipe = {"train": {"prevalence": {"Normal": 90, "TB": 10}}}
+    manifest = tiny_manifest().model_copy(update={"recipe": recipe})
+    assert any("where classes occur as Normal 90 %, TB 10 %" in each for each in contents(manifest)["limits"])
+    assert not any("where classes occur" in each for each in contents(tiny_manifest())["limits"])
+
+
 def test_calibrating_writes_the_points_on_the_card_and_leaves_the_model_alone(road: Path) -> None:
     before, after = Bundle.open(road / "plain").manifest, Bundle.open(road / "north").manifest
     assert before.files["model.onnx"] == after.files["model.onnx"]

@@ -15,6 +15,7 @@ from carina.evaluation.answers import squares
 from carina.evaluation.bootstrap import Area, Rate
 from carina.evaluation.evaluate import evaluate
 from carina.evaluation.promises import Found, Held
+from carina.evaluation.results import for_card
 from carina.evaluation.robustness import (
     AS_THEY_ARE,
     CHANGES,
@@ -100,6 +101,13 @@ def test_the_films_as_they_are_stand_first_with_the_figures_of_the_evaluation(as
     assert len({json.dumps([each["area"], each["recall"]]) for each in changed}) > 1
     said = [event for event in asked["told"] if event.stage == "robustness"]
     assert (said[-1].done, said[-1].total) == (12, 12)
+
+
+def test_the_card_has_the_worst_of_it(asked: dict[str, Any]) -> None:
+    found = for_card(asked["with"].metrics)["rates"]
+    worst = min(asked["with"].metrics["robustness"][1:], key=lambda each: each["recall"]["value"])
+    assert found[f"recall of disease, worst of 8 changes to the films: {worst['change']}"] == worst["recall"]
+    assert not any("changes to the films" in name for name in for_card(asked["without"].metrics)["rates"])
 
 
 def test_page_and_terminal_say_the_worst_of_it(asked: dict[str, Any]) -> None:
