@@ -27,9 +27,6 @@ from carina.evaluation.selection import truth
 from carina.scoring.bundle import Bundle
 from carina.scoring.scorer import Scorer
 
-Square = NDArray[np.uint8]
-_BATCH = 64
-
 
 def main() -> None:
     """Ask every bundle about every change and print a table for each."""
@@ -60,11 +57,8 @@ def table(catalogue: Catalogue, bundle: Bundle, source: str) -> str:
             groups,
         )
 
-    def asked(squares: Square) -> NDArray[np.float64]:
-        parts = [
-            scorer.predict(squares[at : at + _BATCH]).probabilities for at in range(0, len(squares), _BATCH)
-        ]
-        return disease_probability(np.concatenate(parts), sick)
+    def asked(squares: NDArray[np.uint8]) -> NDArray[np.float64]:
+        return disease_probability(scorer.predict(squares).probabilities, sick)
 
     squares, ill, _ = sides["valid"]
     threshold = most_accurate(asked(squares), ill)

@@ -10,6 +10,7 @@ Hendrycks and Dietterich (ICLR 2019, arXiv 1903.12261), in those that radiograph
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -114,8 +115,8 @@ def robustness(
     """
     asked = changes(scorer.bundle.preparation)
     found = {name: predictions.probabilities.copy() for name in asked}
-    rows, done = predictions.scored, 0
-    for some in _chunks(squares):
+    rows, done, waiting = predictions.scored, 0, iter(squares)
+    while some := list(itertools.islice(waiting, _TOGETHER)):
         for name, change in asked.items():
             answer = scorer.predict(np.stack([change(square) for square in some]))
             found[name][rows[done : done + len(some)]] = answer.probabilities
@@ -152,14 +153,3 @@ def _points(predictions: Predictions, site: Site | None, same_films: bool) -> tu
         return ()
     shown = people(predictions)
     return tuple(held(point, shown, same_films=same_films) for point in site.points)
-
-
-def _chunks(squares: Iterable[Square]) -> Iterable[list[Square]]:
-    some: list[Square] = []
-    for square in squares:
-        some.append(square)
-        if len(some) == _TOGETHER:
-            yield some
-            some = []
-    if some:
-        yield some

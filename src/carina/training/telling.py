@@ -63,10 +63,10 @@ def record(stage: Stage, at: Position, result: Figures, classes: Sequence[str]) 
         "balanced_accuracy": result.balanced_accuracy,
         "worst_recall": result.worst_recall,
         "recall": dict(zip(classes, result.recall, strict=True)),
-    } | at_prevalence(result)
+    } | _at_prevalence(result)
 
 
-def at_prevalence(result: Figures) -> dict[str, float]:
+def _at_prevalence(result: Figures) -> dict[str, float]:
     """Loss and accuracy where classes occur as the recipe says; nothing where it does not say."""
     if result.there is None:
         return {}
